@@ -1,0 +1,506 @@
+//! Shared histograms: recording without locks into pages that come into being on first touch.
+//!
+//! # The protocol
+//!
+//! A histogram header holds minimum, maximum and one *entry* per octave. An entry is empty or names a *block*: the
+//! slots of that octave at some ladder step. At three digits an octave has 1,024 slots; its block is a node of 16 references
+//! to pages of 64 slots. At the coarser steps (128 or 32 slots) the block is the page itself. Octave 0 always has a node.
+//!
+//! A page starts with 16-bit slots. When a slot passes three quarters of its range, the writer puts a wider, empty page *in front*: the new
+//! page links to the old one and replaces it in the entry with one compare-and-swap. In the same way a coarser page
+//! goes in front of an octave when the budget no longer allows new fine pages. Nothing is ever copied, moved or freed: a late writer
+//! that still saw the old page adds to it, and a reader sums along the links. So every slot only ever grows, a killed process cannot
+//! leave a half-done move behind, and no recording is lost or counted twice.
+//!
+//! Loads of entries are `Acquire` and their replacement `AcqRel`, so that whoever sees a page sees its link; slots are `Relaxed`, each is a
+//! count of its own. Two writers that race to install a page both succeed: the loser's lines stay unused.
+//!
+//! When no page can be had at all, [`Histogram::record`] answers [`Recorded::NoRoom`] and the caller counts the value in the
+//! overflow series, whose header carries one 64-bit count per octave and therefore always has room.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use crate::hdr::{octave, slot_in_octave, slots_in_octave, Level, Slot, MAX_VALUE, OCTAVES};
+use crate::layout::{header, Geometry, LINE};
+use crate::pool::{Pool, Use};
+use crate::region::Region;
+
+const INTERVAL_MIN: usize = 0;
+const INTERVAL_MAX: usize = 8;
+const TOTAL_MIN: usize = 16;
+const TOTAL_MAX: usize = 24;
+const ENTRIES: usize = 32;
+const LAST_RESORT: usize = ENTRIES + 4 * OCTAVES;
+
+/// Pool lines of a histogram header.
+pub const HEADER_LINES: u32 = (LAST_RESORT / LINE) as u32;
+/// Pool lines of the header of an overflow series, which also has the last resort.
+pub const OVERFLOW_LINES: u32 = HEADER_LINES + (8 * OCTAVES / LINE) as u32;
+
+/// Slots of a page below a node.
+const PAGE: usize = 64;
+/// Longest chain of pages in front of one another: three widths at each of three steps.
+const MAX_CHAIN: usize = 9;
+
+/// Outcome of recording one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// Counted.
+    Counted,
+    /// Not counted, because no page could be had.
+    NoRoom,
+    /// Not counted, because the segment names a place that cannot be right.
+    Corrupt,
+}
+
+/// Reference to a page or node, as stored in an entry: `line << 5 | linked << 4 | width << 2 | (level + 1)`; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Block(u32);
+
+impl Block {
+    fn new(line: u32, linked: bool, width: u32, level: Level) -> Block {
+        Block((line << 5) | (u32::from(linked) << 4) | (width << 2) | (level as u32 + 1))
+    }
+
+    #[inline]
+    fn line(self) -> u32 {
+        self.0 >> 5
+    }
+
+    #[inline]
+    fn is_linked(self) -> bool {
+        self.0 & 16 != 0
+    }
+
+    /// 0, 1 or 2 for slots of 16, 32 or 64 bits.
+    #[inline]
+    fn width(self) -> u32 {
+        (self.0 >> 2) & 3
+    }
+
+    #[inline]
+    fn level(self) -> Option<Level> {
+        match self.0 & 3 {
+            1 => Some(Level::Three),
+            2 => Some(Level::Two),
+            3 => Some(Level::OneHalf),
+            _ => None,
+        }
+    }
+
+    /// Byte offset of its first slot.
+    #[inline]
+    fn slots_at(self, geometry: &Geometry) -> Option<usize> {
+        let start = geometry.line(self.line())?;
+        Some(if self.is_linked() { start + LINE } else { start })
+    }
+}
+
+fn has_node(octave: usize, level: Level) -> bool {
+    octave == 0 || level == Level::Three
+}
+
+/// One histogram of a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Histogram<'a> {
+    region: &'a Region,
+    geometry: &'a Geometry,
+    at: usize,
+    has_last_resort: bool,
+}
+
+impl<'a> Histogram<'a> {
+    /// The histogram whose header begins at byte `at`.
+    #[inline]
+    pub fn new(region: &'a Region, geometry: &'a Geometry, at: usize, has_last_resort: bool) -> Histogram<'a> {
+        Histogram {
+            region,
+            geometry,
+            at,
+            has_last_resort,
+        }
+    }
+
+    /// Allocates and initialises a header; the byte offset, and the line to store, or `None` if the pool is exhausted.
+    pub fn create(region: &Region, geometry: &Geometry, has_last_resort: bool, keep: u32) -> Option<u32> {
+        let lines = if has_last_resort { OVERFLOW_LINES } else { HEADER_LINES };
+        let line = Pool::new(region, geometry).take(lines, keep, Use::Histograms)?;
+        let at = geometry.line(line)?;
+        for offset in [INTERVAL_MIN, TOTAL_MIN] {
+            region.u64(at + offset)?.store(f64::INFINITY.to_bits(), Relaxed);
+        }
+        for offset in [INTERVAL_MAX, TOTAL_MAX] {
+            region.u64(at + offset)?.store(f64::NEG_INFINITY.to_bits(), Relaxed);
+        }
+        region.u32(header::HISTOGRAMS)?.fetch_add(1, Relaxed);
+        Some(line)
+    }
+
+    #[inline]
+    fn entry(&self, octave: usize) -> Option<&'a AtomicU32> {
+        self.region.u32(self.at + ENTRIES + 4 * octave)
+    }
+
+    /// Counts `value` (integer units). Minimum and maximum are kept by [`Histogram::widen_range`].
+    #[inline]
+    pub fn record(&self, value: u64) -> Recorded {
+        let value = value.min(MAX_VALUE);
+        let octave = octave(value);
+        let Some(entry) = self.entry(octave) else {
+            return Recorded::Corrupt;
+        };
+        let block = Block(entry.load(Acquire));
+        let Some(level) = block.level() else {
+            return self.record_new_octave(value, octave, entry);
+        };
+        let slot = slot_in_octave(value, octave, level);
+        if !has_node(octave, level) {
+            return self.count(entry, block, slot);
+        }
+        let Some(reference) = self.page_reference(block, slot) else {
+            return Recorded::Corrupt;
+        };
+        let page = Block(reference.load(Acquire));
+        if page.0 == 0 {
+            return self.record_new_page(value, octave, entry, block);
+        }
+        self.count(reference, page, slot % PAGE)
+    }
+
+    /// The word of a node that refers to the page of `slot`.
+    #[inline]
+    fn page_reference(&self, node: Block, slot: usize) -> Option<&'a AtomicU32> {
+        self.region.u32(node.slots_at(self.geometry)? + 4 * (slot / PAGE))
+    }
+
+    /// Adds one to a slot of the page that `reference` held a moment ago.
+    #[inline]
+    fn count(&self, reference: &AtomicU32, page: Block, slot: usize) -> Recorded {
+        let Some(start) = page.slots_at(self.geometry) else {
+            return Recorded::Corrupt;
+        };
+        if page.width() == 0 {
+            let Some(word) = self.region.u16(start + 2 * slot) else {
+                return Recorded::Corrupt;
+            };
+            let before = word.fetch_add(1, Relaxed);
+            if before < 0xC000 {
+                return Recorded::Counted;
+            }
+            if self.widen(reference, page) || before < 0xFF00 {
+                return Recorded::Counted;
+            }
+            // No wider page can be had and the slot is nearly full: take the count back and let the overflow series have it.
+            // The margin is larger than the number of threads that can be between these two lines at once.
+            word.fetch_sub(1, Relaxed);
+            return Recorded::NoRoom;
+        }
+        self.count_wide(reference, page, start, slot)
+    }
+
+    fn count_wide(&self, reference: &AtomicU32, page: Block, start: usize, slot: usize) -> Recorded {
+        if page.width() != 1 {
+            return match self.region.u64(start + 8 * slot) {
+                Some(word) => {
+                    word.fetch_add(1, Relaxed);
+                    Recorded::Counted
+                }
+                None => Recorded::Corrupt,
+            };
+        }
+        let Some(word) = self.region.u32(start + 4 * slot) else {
+            return Recorded::Corrupt;
+        };
+        let before = word.fetch_add(1, Relaxed);
+        if before < 0xC000_0000 || self.widen(reference, page) || before < 0xFFFF_0000 {
+            return Recorded::Counted;
+        }
+        word.fetch_sub(1, Relaxed);
+        Recorded::NoRoom
+    }
+
+    /// Puts a page of the next width in front of `page`. True if `reference` now names a wider page, whoever put it there.
+    #[cold]
+    fn widen(&self, reference: &AtomicU32, page: Block) -> bool {
+        if reference.load(Acquire) != page.0 {
+            return true;
+        }
+        let Some(level) = page.level() else {
+            return false;
+        };
+        // Pages below a node always have 64 slots; a page in an entry has those of its whole octave. The latter is never octave 0.
+        let slots = if level == Level::Three || self.is_node_reference(reference) {
+            PAGE
+        } else {
+            slots_in_octave(1, level)
+        };
+        self.put_in_front(reference, page, slots, page.width() + 1, level, self.pool().floor())
+    }
+
+    fn is_node_reference(&self, reference: &AtomicU32) -> bool {
+        !(0..OCTAVES).any(|octave| self.entry(octave).is_some_and(|entry| std::ptr::eq(entry, reference)))
+    }
+
+    fn pool(&self) -> Pool<'a> {
+        Pool::new(self.region, self.geometry)
+    }
+
+    /// Allocates a page that links to `old` (unless that is none) and installs it in place of `old`.
+    fn put_in_front(
+        &self,
+        reference: &AtomicU32,
+        old: Block,
+        slots: usize,
+        width: u32,
+        level: Level,
+        keep: u32,
+    ) -> bool {
+        let linked = old.0 != 0;
+        let lines = (slots << (width + 1)).div_ceil(LINE) as u32 + u32::from(linked);
+        let Some(line) = self.pool().take(lines, keep, Use::Pages) else {
+            return false;
+        };
+        if linked {
+            let Some(link) = self.geometry.line(line).and_then(|at| self.region.u32(at)) else {
+                return false;
+            };
+            link.store(old.0, Relaxed);
+        }
+        let new = Block::new(line, linked, width, level);
+        // Losing the race leaves the lines unused, and the winner's page serves as well.
+        let _ = reference.compare_exchange(old.0, new.0, AcqRel, Acquire);
+        true
+    }
+
+    /// First value of an octave: chooses the ladder step by the budget.
+    #[cold]
+    fn record_new_octave(&self, value: u64, octave: usize, entry: &AtomicU32) -> Recorded {
+        let pool = self.pool();
+        for level in [Level::Three, Level::Two, Level::OneHalf] {
+            let keep = pool.reserve(level);
+            let slots = if has_node(octave, level) {
+                // A node is one line of 16 references.
+                LINE / 2
+            } else {
+                slots_in_octave(octave, level)
+            };
+            // A node without a page is of no use, so both must fit.
+            let extra = if has_node(octave, level) { 2 } else { 0 };
+            if self.put_in_front(entry, Block(0), slots, 0, level, keep + extra) {
+                if let Some(octaves) = self.region.u32(header::OCTAVES) {
+                    octaves.fetch_add(1, Relaxed);
+                }
+                return self.record(value);
+            }
+        }
+        self.record_last_resort(octave)
+    }
+
+    /// First value of a page below a node: a page at the node's step, or else a coarser page in front of the node.
+    #[cold]
+    fn record_new_page(&self, value: u64, octave: usize, entry: &AtomicU32, node: Block) -> Recorded {
+        let pool = self.pool();
+        let Some(level) = node.level() else {
+            return Recorded::Corrupt;
+        };
+        let slot = slot_in_octave(value, octave, level);
+        let Some(reference) = self.page_reference(node, slot) else {
+            return Recorded::Corrupt;
+        };
+        if self.put_in_front(reference, Block(0), PAGE, 0, level, pool.reserve(level)) {
+            return self.record(value);
+        }
+        for coarser in [Level::Two, Level::OneHalf] {
+            let slots = if octave == 0 {
+                LINE / 2
+            } else {
+                slots_in_octave(octave, coarser)
+            };
+            let extra = if octave == 0 { 2 } else { 0 };
+            if coarser > level && self.put_in_front(entry, node, slots, 0, coarser, pool.reserve(coarser) + extra) {
+                return self.record(value);
+            }
+        }
+        self.record_last_resort(octave)
+    }
+
+    fn last_resort(&self, octave: usize) -> Option<&'a AtomicU64> {
+        if !self.has_last_resort {
+            return None;
+        }
+        self.region.u64(self.at + LAST_RESORT + 8 * octave)
+    }
+
+    fn record_last_resort(&self, octave: usize) -> Recorded {
+        match self.last_resort(octave) {
+            Some(count) => {
+                count.fetch_add(1, Relaxed);
+                Recorded::Counted
+            }
+            None => Recorded::NoRoom,
+        }
+    }
+
+    /// Takes `value` (unit of the instrument, never NaN) into minimum and maximum.
+    #[inline]
+    pub fn widen_range(&self, value: f64) {
+        let (Some(min), Some(max)) = (
+            self.region.u64(self.at + INTERVAL_MIN),
+            self.region.u64(self.at + INTERVAL_MAX),
+        ) else {
+            return;
+        };
+        if value < f64::from_bits(min.load(Relaxed)) {
+            lower(min, value);
+        }
+        if value > f64::from_bits(max.load(Relaxed)) {
+            raise(max, value);
+        }
+    }
+
+    /// Minimum and maximum since the last call, folded into those of the whole life; one collector at a time.
+    pub fn drain_range(&self) -> Option<(f64, f64)> {
+        let word = |offset| self.region.u64(self.at + offset);
+        let min = f64::from_bits(word(INTERVAL_MIN)?.load(Relaxed));
+        let max = f64::from_bits(word(INTERVAL_MAX)?.load(Relaxed));
+        // Fold first, reset second: a collector that dies in between leaves values that are folded again without harm.
+        lower(word(TOTAL_MIN)?, min);
+        raise(word(TOTAL_MAX)?, max);
+        let min = f64::from_bits(word(INTERVAL_MIN)?.swap(f64::INFINITY.to_bits(), AcqRel));
+        let max = f64::from_bits(word(INTERVAL_MAX)?.swap(f64::NEG_INFINITY.to_bits(), AcqRel));
+        lower(word(TOTAL_MIN)?, min);
+        raise(word(TOTAL_MAX)?, max);
+        Some((min, max))
+    }
+
+    /// Minimum and maximum of the whole life; infinities while nothing was recorded.
+    pub fn range(&self) -> Option<(f64, f64)> {
+        let word = |offset| Some(f64::from_bits(self.region.u64(self.at + offset)?.load(Relaxed)));
+        Some((
+            word(INTERVAL_MIN)?.min(word(TOTAL_MIN)?),
+            word(INTERVAL_MAX)?.max(word(TOTAL_MAX)?),
+        ))
+    }
+
+    /// All non-empty slots in the order of [`Slot`], or `None` if the segment is corrupt. `coarsest` is the coarsest step in use.
+    pub fn read(&self) -> Option<(Vec<(Slot, u64)>, Level)> {
+        let mut slots = Vec::new();
+        let mut coarsest = Level::Three;
+        for octave in 0..OCTAVES {
+            let start = slots.len();
+            let mut block = Block(self.entry(octave)?.load(Acquire));
+            for depth in 0.. {
+                if block.0 == 0 {
+                    break;
+                }
+                if depth > MAX_CHAIN {
+                    return None;
+                }
+                let level = block.level()?;
+                coarsest = coarsest.max(level);
+                let next = self.link(block)?;
+                if has_node(octave, level) {
+                    self.read_node(block, octave, level, &mut slots)?;
+                } else {
+                    self.read_page(block, octave, level, 0, slots_in_octave(octave, level), &mut slots)?;
+                }
+                block = next;
+            }
+            if let Some(count) = self
+                .last_resort(octave)
+                .map(|word| word.load(Relaxed))
+                .filter(|n| *n > 0)
+            {
+                coarsest = Level::Octave;
+                let slot = Slot {
+                    octave: octave as u8,
+                    level: Level::Octave,
+                    index: 0,
+                };
+                slots.push((slot, count));
+            }
+            merge_equal(&mut slots, start);
+        }
+        Some((slots, coarsest))
+    }
+
+    fn link(&self, block: Block) -> Option<Block> {
+        if !block.is_linked() {
+            return Some(Block(0));
+        }
+        Some(Block(self.region.u32(self.geometry.line(block.line())?)?.load(Relaxed)))
+    }
+
+    fn read_node(&self, node: Block, octave: usize, level: Level, out: &mut Vec<(Slot, u64)>) -> Option<()> {
+        for index in 0..slots_in_octave(octave, level).div_ceil(PAGE) {
+            let mut page = Block(self.page_reference(node, index * PAGE)?.load(Acquire));
+            for depth in 0.. {
+                if page.0 == 0 {
+                    break;
+                }
+                if depth > MAX_CHAIN {
+                    return None;
+                }
+                self.read_page(page, octave, level, index * PAGE, PAGE, out)?;
+                page = self.link(page)?;
+            }
+        }
+        Some(())
+    }
+
+    fn read_page(
+        &self,
+        page: Block,
+        octave: usize,
+        level: Level,
+        first: usize,
+        slots: usize,
+        out: &mut Vec<(Slot, u64)>,
+    ) -> Option<()> {
+        let start = page.slots_at(self.geometry)?;
+        for index in 0..slots {
+            let count = match page.width() {
+                0 => u64::from(self.region.u16(start + 2 * index)?.load(Relaxed)),
+                1 => u64::from(self.region.u32(start + 4 * index)?.load(Relaxed)),
+                _ => self.region.u64(start + 8 * index)?.load(Relaxed),
+            };
+            if count > 0 {
+                let slot = Slot {
+                    octave: octave as u8,
+                    level,
+                    index: (first + index) as u16,
+                };
+                out.push((slot, count));
+            }
+        }
+        Some(())
+    }
+}
+
+/// Sorts the slots from `start` on and adds up those that occur more than once, as happens along a chain of widths.
+fn merge_equal(slots: &mut Vec<(Slot, u64)>, start: usize) {
+    slots[start..].sort_unstable_by_key(|(slot, _)| *slot);
+    let mut kept = start;
+    for at in start..slots.len() {
+        if kept > start && slots[kept - 1].0 == slots[at].0 {
+            slots[kept - 1].1 += slots[at].1;
+        } else {
+            slots[kept] = slots[at];
+            kept += 1;
+        }
+    }
+    slots.truncate(kept);
+}
+
+fn lower(word: &AtomicU64, value: f64) {
+    let _ = word.fetch_update(Release, Relaxed, |bits| {
+        (value < f64::from_bits(bits)).then_some(value.to_bits())
+    });
+}
+
+fn raise(word: &AtomicU64, value: f64) {
+    let _ = word.fetch_update(Release, Relaxed, |bits| {
+        (value > f64::from_bits(bits)).then_some(value.to_bits())
+    });
+}

@@ -1,0 +1,175 @@
+//! What an instrument is: kind, name, unit, description, scope and bucket boundaries, and their form in the segment.
+
+use crate::attributes::{self, put_text, Pairs, Reader};
+
+/// Kind of an instrument; decides what its cells mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Monotonic sum of increments.
+    Counter = 1,
+    /// Sum of increments of either sign.
+    UpDownCounter = 2,
+    /// Distribution of values.
+    Histogram = 3,
+    /// Last value set.
+    Gauge = 4,
+    /// Monotonic total reported by a callback.
+    ObservableCounter = 5,
+    /// Total reported by a callback that may fall.
+    ObservableUpDownCounter = 6,
+    /// Value reported by a callback.
+    ObservableGauge = 7,
+}
+
+impl Kind {
+    /// The kind with this number.
+    pub const fn from_number(number: u8) -> Option<Kind> {
+        Some(match number {
+            1 => Kind::Counter,
+            2 => Kind::UpDownCounter,
+            3 => Kind::Histogram,
+            4 => Kind::Gauge,
+            5 => Kind::ObservableCounter,
+            6 => Kind::ObservableUpDownCounter,
+            7 => Kind::ObservableGauge,
+            _ => return None,
+        })
+    }
+
+    /// Whether a cell keeps the last value set instead of a sum.
+    pub const fn keeps_last_value(self) -> bool {
+        matches!(
+            self,
+            Kind::Gauge | Kind::ObservableCounter | Kind::ObservableUpDownCounter | Kind::ObservableGauge
+        )
+    }
+
+    /// Whether the contribution of a worker ends with its life.
+    pub const fn ends_with_worker(self) -> bool {
+        matches!(
+            self,
+            Kind::UpDownCounter | Kind::Gauge | Kind::ObservableUpDownCounter | Kind::ObservableGauge
+        )
+    }
+
+    /// Whether the kind is a callback's.
+    pub const fn is_observable(self) -> bool {
+        matches!(
+            self,
+            Kind::ObservableCounter | Kind::ObservableUpDownCounter | Kind::ObservableGauge
+        )
+    }
+}
+
+/// An instrument with its instrumentation scope.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Descriptor {
+    /// Kind.
+    pub kind: Kind,
+    /// Name, lower-cased.
+    pub name: String,
+    /// Unit as given (UCUM).
+    pub unit: String,
+    /// Description.
+    pub description: String,
+    /// Name of the scope.
+    pub scope_name: String,
+    /// Version of the scope.
+    pub scope_version: Option<String>,
+    /// Schema URL of the scope.
+    pub scope_schema_url: Option<String>,
+    /// Attributes of the scope, canonical bytes.
+    pub scope_attributes: Vec<u8>,
+    /// Bucket boundaries advised at creation; not part of the identity.
+    pub boundaries: Option<Vec<f64>>,
+}
+
+impl Descriptor {
+    /// The bytes that say which instrument this is: all but the advice.
+    pub fn identity(&self) -> Vec<u8> {
+        let mut out = vec![self.kind as u8];
+        put_text(&mut out, self.name.as_bytes());
+        put_text(&mut out, self.unit.as_bytes());
+        put_text(&mut out, self.description.as_bytes());
+        put_text(&mut out, self.scope_name.as_bytes());
+        for optional in [&self.scope_version, &self.scope_schema_url] {
+            out.push(u8::from(optional.is_some()));
+            put_text(&mut out, optional.as_deref().unwrap_or("").as_bytes());
+        }
+        put_text(&mut out, &self.scope_attributes);
+        out
+    }
+
+    /// Identity followed by the advice.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.identity();
+        out.push(u8::from(self.boundaries.is_some()));
+        for boundary in self.boundaries.iter().flatten() {
+            out.extend_from_slice(&boundary.to_bits().to_le_bytes());
+        }
+        out
+    }
+
+    /// Reads what [`Descriptor::encode`] wrote, or `None` if the bytes are something else.
+    pub fn decode(bytes: &[u8]) -> Option<Descriptor> {
+        let mut reader = Reader::new(bytes);
+        let kind = Kind::from_number(reader.byte()?)?;
+        let mut text = || String::from_utf8(reader.text()?.to_vec()).ok();
+        let (name, unit, description, scope_name) = (text()?, text()?, text()?, text()?);
+        let mut optional = || {
+            let present = reader.byte()?;
+            let text = String::from_utf8(reader.text()?.to_vec()).ok()?;
+            Some((present == 1).then_some(text))
+        };
+        let (scope_version, scope_schema_url) = (optional()?, optional()?);
+        let scope_attributes = reader.text()?.to_vec();
+        attributes::decode(&scope_attributes)?;
+        let has_boundaries = reader.byte()? == 1;
+        let mut boundaries = Vec::new();
+        while !reader.is_done() {
+            boundaries.push(f64::from_bits(u64::from_le_bytes(reader.eight()?)));
+        }
+        Some(Descriptor {
+            kind,
+            name,
+            unit,
+            description,
+            scope_name,
+            scope_version,
+            scope_schema_url,
+            scope_attributes,
+            boundaries: has_boundaries.then_some(boundaries),
+        })
+    }
+
+    /// The attributes of the scope.
+    pub fn scope_pairs(&self) -> Pairs {
+        attributes::decode(&self.scope_attributes).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn decoding_gives_back_the_descriptor(
+            name in ".{0,20}", unit in ".{0,8}", description in ".{0,40}", scope in ".{0,20}",
+            version in proptest::option::of(".{0,8}"), boundaries in proptest::option::of(prop::collection::vec(-1e9..1e9, 0..20)),
+        ) {
+            let descriptor = Descriptor {
+                kind: Kind::Histogram, name, unit, description, scope_name: scope, scope_version: version,
+                scope_schema_url: None, scope_attributes: Vec::new(), boundaries,
+            };
+            prop_assert_eq!(Descriptor::decode(&descriptor.encode()), Some(descriptor));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
+            let _ = Descriptor::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Lanes: each worker's private cells, so that two workers never write the same cache line.
+//!
+//! A cell is two 64-bit words whose meaning is the instrument's:
+//!
+//! | kind | first word | second word |
+//! |---|---|---|
+//! | counter, up-down counter, histogram sum | sum of the integers, `i64` | sum of the floats, `f64` bits |
+//! | gauge and observable | value, `i64` or `f64` bits | stamp: monotonic nanoseconds × 4 + type (1 integer, 2 float) |
+//!
+//! Cells of 64 consecutive series form a chunk, allocated when the worker first records into one of them. Sums are
+//! atomic adds, so they stay right even where two processes come to share a lane (worker 65, or a fork that ran no hooks).
+//! A dead worker's lane is not emptied: the next owner of the slot goes on adding to the same sums, which loses nothing and needs no
+//! moving of values. Only what ends with the worker, gauges and up-down counters, is cleared by the next owner, and not read until then.
+//!
+//! A gauge is written stamp 0, value, new stamp; a reader takes the value only between two equal stamps.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::layout::{Geometry, CELL, CHUNK, CHUNK_LINES, LINE, WORKERS};
+use crate::pool::{Pool, Use};
+use crate::region::Region;
+use crate::tables::SeriesId;
+
+/// A number as recorded: integer or float, as the OpenTelemetry data model keeps them apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// An integer.
+    Int(i64),
+    /// A float.
+    Float(f64),
+}
+
+impl Number {
+    /// The number as a float.
+    #[inline]
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Number::Int(number) => number as f64,
+            Number::Float(number) => number,
+        }
+    }
+}
+
+/// One cell: see the table above.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Cell {
+    first: AtomicU64,
+    second: AtomicU64,
+}
+
+const TYPE_INT: u64 = 1;
+const TYPE_FLOAT: u64 = 2;
+
+impl Cell {
+    /// Adds an integer.
+    #[inline]
+    pub fn add_int(&self, amount: i64) {
+        self.first.fetch_add(amount as u64, Relaxed);
+    }
+
+    /// Adds a float; true if it may be the first one in this cell.
+    #[inline]
+    pub fn add_float(&self, amount: f64) -> bool {
+        let mut bits = self.second.load(Relaxed);
+        loop {
+            let sum = f64::from_bits(bits) + amount;
+            match self.second.compare_exchange_weak(bits, sum.to_bits(), Relaxed, Relaxed) {
+                Ok(_) => return bits == 0,
+                Err(now) => bits = now,
+            }
+        }
+    }
+
+    /// Sums of the integers and of the floats.
+    pub fn sums(&self) -> (i64, f64) {
+        (
+            self.first.load(Relaxed) as i64,
+            f64::from_bits(self.second.load(Relaxed)),
+        )
+    }
+
+    /// Sets the value of a gauge. `now_ns` is a monotonic time that all processes share.
+    #[inline]
+    pub fn set(&self, value: Number, now_ns: u64) {
+        let (bits, kind) = match value {
+            Number::Int(value) => (value as u64, TYPE_INT),
+            Number::Float(value) => (value.to_bits(), TYPE_FLOAT),
+        };
+        self.second.swap(0, AcqRel);
+        self.first.store(bits, Relaxed);
+        self.second.store(now_ns << 2 | kind, Release);
+    }
+
+    /// Value and stamp of a gauge; `None` if it was never set or is just being set again and again.
+    pub fn last_value(&self) -> Option<(Number, u64)> {
+        for _ in 0..64 {
+            let stamp = self.second.load(Acquire);
+            let bits = self.first.load(Acquire);
+            if self.second.load(Acquire) != stamp {
+                continue;
+            }
+            return match stamp & 3 {
+                TYPE_INT => Some((Number::Int(bits as i64), stamp >> 2)),
+                TYPE_FLOAT => Some((Number::Float(f64::from_bits(bits)), stamp >> 2)),
+                _ => None,
+            };
+        }
+        None
+    }
+
+    /// Empties the cell.
+    pub fn clear(&self) {
+        self.second.store(0, Release);
+        self.first.store(0, Release);
+    }
+}
+
+/// The lanes of one segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Lanes<'a> {
+    pub(crate) region: &'a Region,
+    pub(crate) geometry: &'a Geometry,
+}
+
+impl<'a> Lanes<'a> {
+    fn entry(&self, lane: usize, series: SeriesId) -> Option<usize> {
+        let chunk = series.0 as usize / CHUNK;
+        (lane < WORKERS && chunk < self.geometry.chunks)
+            .then(|| self.geometry.lanes_at + (lane * self.geometry.chunks + chunk) * 4)
+    }
+
+    fn offset(&self, line: u32, series: SeriesId) -> Option<usize> {
+        let at = self.geometry.line(line)? + (series.0 as usize % CHUNK) * CELL;
+        (at + CELL <= self.geometry.size && line + CHUNK_LINES <= self.geometry.lines).then_some(at)
+    }
+
+    /// Byte offset of a cell, its chunk allocated if need be; `None` if the pool is exhausted.
+    pub fn cell_at(&self, lane: usize, series: SeriesId) -> Option<usize> {
+        let entry = self.region.u32(self.entry(lane, series)?)?;
+        let mut line = entry.load(Acquire);
+        if line == 0 {
+            let made = Pool::new(self.region, self.geometry).take(CHUNK_LINES, 0, Use::Lanes)?;
+            line = match entry.compare_exchange(0, made, AcqRel, Acquire) {
+                Ok(_) => made,
+                Err(theirs) => theirs,
+            };
+        }
+        self.offset(line, series)
+    }
+
+    /// Byte offset of a cell whose chunk exists.
+    pub fn existing_cell_at(&self, lane: usize, series: SeriesId) -> Option<usize> {
+        let line = self.region.u32(self.entry(lane, series)?)?.load(Acquire);
+        self.offset(line, series)
+    }
+
+    /// The cell at an offset that one of the above answered.
+    pub fn cell(&self, at: usize) -> Option<&'a Cell> {
+        debug_assert!(at % CELL == 0 && LINE % CELL == 0);
+        self.region.cell(at)
+    }
+}

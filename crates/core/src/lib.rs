@@ -1,0 +1,23 @@
+//! The metrics engine of `otel_perf`: all state of a service in one bounded segment of shared memory.
+//!
+//! Application threads record with atomic adds ([`local`]); everything else reads from outside ([`reader`]). Nothing in this crate knows of Python.
+
+pub mod attributes;
+pub mod clock;
+pub mod distribution;
+pub mod drops;
+pub mod error;
+pub mod hdr;
+pub mod histogram;
+pub mod instrument;
+pub mod lane;
+pub mod layout;
+pub mod local;
+pub mod lock;
+pub mod mapping;
+pub mod pool;
+pub mod reader;
+pub mod region;
+pub mod segment;
+pub mod tables;
+pub mod workers;

@@ -1,0 +1,209 @@
+//! Shared mappings: create under a name, attach by name, or fall back to memory that only forked children see.
+//!
+//! Memory is allocated before it is mapped (`posix_fallocate`): a sparse file would turn a full `/dev/shm` into `SIGBUS`
+//! at some later recording. A process maps and opens each file once, whatever it is asked for, because closing a second
+//! descriptor would drop its byte locks (see [`crate::lock`]).
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use crate::error::SegmentError;
+use crate::region::Region;
+
+/// A mapping that this process owns; unmapped when dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    region: Region,
+    base: NonNull<u8>,
+    /// The locked file; none for an anonymous mapping.
+    file: Option<File>,
+    path: Option<PathBuf>,
+}
+
+// SAFETY: the base pointer is only used to unmap; access goes through `Region`.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+type Key = (u64, u64);
+
+fn attached() -> &'static Mutex<HashMap<Key, Weak<Mapping>>> {
+    static ATTACHED: OnceLock<Mutex<HashMap<Key, Weak<Mapping>>>> = OnceLock::new();
+    ATTACHED.get_or_init(Mutex::default)
+}
+
+fn system(action: &'static str, path: Option<&Path>) -> impl FnOnce(io::Error) -> SegmentError {
+    let path = path.map(Path::to_path_buf);
+    move |source| SegmentError::System { action, path, source }
+}
+
+fn allocate(file: &File, size: usize) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the call touches no memory of ours.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size as libc::off_t) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+fn map(file: Option<&File>, size: usize) -> io::Result<NonNull<u8>> {
+    let (fd, flags) = match file {
+        Some(file) => (file.as_raw_fd(), libc::MAP_SHARED),
+        None => (-1, libc::MAP_SHARED | libc::MAP_ANONYMOUS),
+    };
+    // SAFETY: a fresh mapping at an address of the kernel's choice cannot alias any existing object.
+    let base = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            fd,
+            0,
+        )
+    };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mmap answered a null address"))
+}
+
+impl Mapping {
+    fn new(file: Option<File>, path: Option<PathBuf>, size: usize) -> io::Result<Mapping> {
+        let base = map(file.as_ref(), size)?;
+        // SAFETY: `base` maps `size` bytes until `Drop` unmaps them, and `Mapping` is what keeps them alive.
+        let region = unsafe { Region::new(base, size) };
+        Ok(Mapping {
+            region,
+            base,
+            file,
+            path,
+        })
+    }
+
+    /// Creates the file `path` with mode 0600 and maps it. It must not exist.
+    pub fn create(path: &Path, size: usize) -> Result<Mapping, SegmentError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(system("creating", Some(path)))?;
+        let mapping = allocate(&file, size).and_then(|()| Mapping::new(Some(file), Some(path.to_path_buf()), size));
+        mapping.map_err(|source| {
+            let _ = std::fs::remove_file(path);
+            system("allocating", Some(path))(source)
+        })
+    }
+
+    /// Memory that forked children share and nobody else can name: a memfd, whose descriptor carries the byte locks, or an
+    /// anonymous mapping without locks where even that is refused.
+    pub fn private(size: usize) -> Result<Mapping, SegmentError> {
+        let name = CString::new("otel_perf").expect("the name has no NUL");
+        // SAFETY: the name is a valid C string; the answer is a fresh descriptor or an error.
+        let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+        if fd >= 0 {
+            // SAFETY: `fd` was just created and is owned by nobody else.
+            let file = unsafe { File::from_raw_fd(fd) };
+            if let Ok(mapping) = allocate(&file, size).and_then(|()| Mapping::new(Some(file), None, size)) {
+                return Ok(mapping);
+            }
+        }
+        Mapping::new(None, None, size).map_err(system("mapping private memory", None))
+    }
+
+    /// Maps an existing file of this user that is neither a link nor open to others; the same file is mapped once per process.
+    pub fn attach(path: &Path) -> Result<Arc<Mapping>, SegmentError> {
+        let invalid = |problem: String| SegmentError::Invalid {
+            path: path.to_path_buf(),
+            problem,
+        };
+        let mut attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
+        let metadata = std::fs::symlink_metadata(path).map_err(system("opening", Some(path)))?;
+        if let Some(mapping) = attached.get(&(metadata.dev(), metadata.ino())).and_then(Weak::upgrade) {
+            return Ok(mapping);
+        }
+        if !metadata.file_type().is_file() {
+            return Err(invalid("it is not a regular file".into()));
+        }
+        // SAFETY: `geteuid` has no preconditions.
+        let me = unsafe { libc::geteuid() };
+        if metadata.uid() != me {
+            return Err(invalid(format!(
+                "it belongs to user {} and this process runs as user {me}",
+                metadata.uid()
+            )));
+        }
+        if metadata.mode() & 0o077 != 0 {
+            return Err(invalid(format!(
+                "its mode {:03o} lets other users in, expected 600",
+                metadata.mode() & 0o777
+            )));
+        }
+        let size = usize::try_from(metadata.len()).unwrap_or(0);
+        if size < 8 {
+            return Err(invalid(format!("it is truncated: {size} bytes")));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(system("opening", Some(path)))?;
+        let mapping = Mapping::new(Some(file), Some(path.to_path_buf()), size)
+            .map(Arc::new)
+            .map_err(system("mapping", Some(path)))?;
+        attached.retain(|_, known| known.strong_count() > 0);
+        attached.insert((metadata.dev(), metadata.ino()), Arc::downgrade(&mapping));
+        Ok(mapping)
+    }
+
+    /// Makes a mapping created by this process known, so that attaching to its file by name finds it, under its final name.
+    pub fn publish(mut self, path: &Path) -> Result<Arc<Mapping>, SegmentError> {
+        let Some(current) = self.path.take() else {
+            return Ok(Arc::new(self));
+        };
+        std::fs::rename(&current, path).map_err(|source| {
+            let _ = std::fs::remove_file(&current);
+            system("naming", Some(path))(source)
+        })?;
+        self.path = Some(path.to_path_buf());
+        let mapping = Arc::new(self);
+        let metadata = mapping.file.as_ref().map(File::metadata);
+        if let Some(Ok(metadata)) = metadata {
+            let mut attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
+            attached.insert((metadata.dev(), metadata.ino()), Arc::downgrade(&mapping));
+        }
+        Ok(mapping)
+    }
+
+    /// The mapped bytes.
+    #[inline]
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The descriptor that carries the byte locks, if the mapping has one.
+    pub fn lock_file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Name of the file, if it has one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: base and length are those that `mmap` gave, and nothing borrows the region any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.region.len()) };
+    }
+}

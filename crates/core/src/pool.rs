@@ -1,0 +1,132 @@
+//! The pool: lines handed out once and never taken back, and the budget that decides how fine a histogram may be.
+//!
+//! Allocation is one compare-and-swap on the next free line, so that there is no lock which a killed process could keep.
+//! Handed-out memory is zero, because it is used for the first time. Attribute bytes and descriptors are small and come from an
+//! arena that takes one KiB of lines at a time.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use crate::hdr::Level;
+use crate::layout::{header, Geometry, LINE};
+use crate::region::Region;
+
+/// What pool lines are used for; counted per use for the memory report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Use {
+    /// Attribute bytes and instrument descriptors.
+    Attributes = 0,
+    /// Lane chunks.
+    Lanes = 1,
+    /// Histogram headers.
+    Histograms = 2,
+    /// Histogram pages.
+    Pages = 3,
+}
+
+impl Use {
+    /// All uses with the name under which each is reported.
+    pub const ALL: [(Use, &'static str); 4] = [
+        (Use::Attributes, "attributes"),
+        (Use::Lanes, "lanes"),
+        (Use::Histograms, "histograms"),
+        (Use::Pages, "histogram_pages"),
+    ];
+}
+
+/// Bytes the arena takes from the pool at a time.
+const ARENA_BLOCK: usize = 1024;
+/// Octaves a histogram is expected to touch, one line each at the coarsest step. Latencies of one route spread over three to
+/// five octaves (lognormal, s = 0.5), see benchmarks/memory.py.
+const OCTAVES_EXPECTED: u32 = 6;
+/// Pool lines a new histogram series is expected to need: record and attributes 4, header 3, lane share and octaves.
+const LINES_PER_HISTOGRAM: u32 = 10;
+
+/// Allocates from the pool of one segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Pool<'a> {
+    region: &'a Region,
+    geometry: &'a Geometry,
+}
+
+impl<'a> Pool<'a> {
+    /// The pool of this segment.
+    pub fn new(region: &'a Region, geometry: &'a Geometry) -> Pool<'a> {
+        Pool { region, geometry }
+    }
+
+    /// Takes `lines` consecutive zeroed lines if at least `keep` lines stay free, and answers the first one's number.
+    pub fn take(&self, lines: u32, keep: u32, purpose: Use) -> Option<u32> {
+        let next = self.region.u64(header::POOL_NEXT)?;
+        let limit = u64::from(self.geometry.lines).checked_sub(u64::from(keep))?;
+        let first = next
+            .fetch_update(AcqRel, Acquire, |first| {
+                // A scribbled-over word must not hand out line 0 or wrap.
+                let end = first.checked_add(u64::from(lines))?;
+                (first > 0 && end <= limit).then_some(end)
+            })
+            .ok()?;
+        if let Some(used) = self.region.u64(header::USES + 8 * purpose as usize) {
+            used.fetch_add(u64::from(lines), Relaxed);
+        }
+        Some(first as u32)
+    }
+
+    /// Takes `len` bytes, 8-byte aligned, for attribute bytes or a descriptor, and answers their byte offset.
+    pub fn take_bytes(&self, len: usize, keep: u32) -> Option<usize> {
+        let len = len.next_multiple_of(8);
+        if len > ARENA_BLOCK / 2 {
+            let lines = len.div_ceil(LINE) as u32;
+            return self.geometry.line(self.take(lines, keep, Use::Attributes)?);
+        }
+        // The arena word packs the next free byte (in eighths, upper half) with the bytes left in its block (lower half).
+        let arena = self.region.u64(header::ARENA)?;
+        let pack = |at: usize, left: usize| ((at as u64 / 8) << 32) | left as u64;
+        loop {
+            let current = arena.load(Acquire);
+            let (at, left) = ((current >> 32) as usize * 8, (current & 0xffff_ffff) as usize);
+            let (start, after) = if left >= len {
+                (at, pack(at + len, left - len))
+            } else {
+                let start = self
+                    .geometry
+                    .line(self.take((ARENA_BLOCK / LINE) as u32, keep, Use::Attributes)?)?;
+                (start, pack(start + len, ARENA_BLOCK - len))
+            };
+            if arena.compare_exchange(current, after, AcqRel, Acquire).is_ok() {
+                return Some(start);
+            }
+        }
+    }
+
+    /// Lines that are still free.
+    pub fn free(&self) -> u32 {
+        let next = self.region.u64(header::POOL_NEXT).map_or(0, |next| next.load(Relaxed));
+        self.geometry.lines.saturating_sub(next as u32)
+    }
+
+    /// Lines kept back for lanes, which must come into being even when everything else is full.
+    pub fn floor(&self) -> u32 {
+        self.geometry.lines / 64
+    }
+
+    /// Lines that must stay free when a page of this step is allocated.
+    ///
+    /// The finest step may use what is left after every histogram in existence got its octaves at the coarsest
+    /// step and after a fair number of further histograms came: few series get all the precision, many series share it.
+    pub fn reserve(&self, level: Level) -> u32 {
+        let count = |offset| self.region.u32(offset).map_or(0, |word| word.load(Relaxed));
+        let (histograms, octaves) = (count(header::HISTOGRAMS), count(header::OCTAVES));
+        let expected = histograms.saturating_mul(6) / 5;
+        let further = expected.max(self.geometry.lines / 29).saturating_sub(histograms);
+        let need = histograms
+            .saturating_mul(OCTAVES_EXPECTED)
+            .saturating_sub(octaves)
+            .saturating_add(further.saturating_mul(LINES_PER_HISTOGRAM));
+        match level {
+            Level::Three => need + self.floor(),
+            Level::Two => need / 4 * 3 + self.floor(),
+            Level::OneHalf | Level::Octave => self.floor(),
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! A segment as a process sees it: created or attached, with the lane that this process records into.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::clock::unix_ns;
+use crate::drops::Drop as DropReason;
+use crate::error::SegmentError;
+use crate::instrument::Descriptor;
+use crate::layout::{header, Geometry, LAYOUT_VERSION, LAYOUT_VERSION_OFFSET, LINE, MAGIC, WORKERS};
+use crate::local::LocalSeries;
+use crate::mapping::Mapping;
+use crate::pool::{Pool, Use};
+use crate::region::Region;
+use crate::tables::{InstrumentId, SeriesId, Tables};
+use crate::workers::{WorkerInfo, Workers};
+
+/// Directory of the named segments: shared memory, gone after a reboot.
+pub const DIRECTORY: &str = "/dev/shm";
+/// Cardinality limit of an instrument (OpenTelemetry specification, metrics SDK, "Cardinality limits").
+pub const CARDINALITY_LIMIT: u32 = 2000;
+/// The lane is not chosen yet.
+const NO_LANE: usize = usize::MAX;
+
+/// An open segment.
+#[derive(Debug)]
+pub struct Segment {
+    mapping: Arc<Mapping>,
+    geometry: Geometry,
+    /// Lane of this process; joined at the first recording, forgotten by a forked child.
+    lane: AtomicUsize,
+    /// Process that attached or, for an anonymous mapping, that exports.
+    owner: AtomicU32,
+    /// The series that this process records into, so that a fork can point them at the child's lane.
+    locals: Mutex<Vec<Weak<LocalSeries>>>,
+}
+
+/// Prefix of the file names of this user's segments.
+fn prefix() -> String {
+    // SAFETY: `geteuid` has no preconditions.
+    format!("otel_perf-{}-", unsafe { libc::geteuid() })
+}
+
+impl Segment {
+    /// Creates a named segment; where shared memory cannot be had under a name, a private one, with the reason beside it.
+    pub fn create(size: u64, service: &str) -> Result<(Segment, Option<SegmentError>), SegmentError> {
+        Segment::create_in(Path::new(DIRECTORY), size, service)
+    }
+
+    /// As [`Segment::create`], in a directory of the caller's choice.
+    pub fn create_in(
+        directory: &Path,
+        size: u64,
+        service: &str,
+    ) -> Result<(Segment, Option<SegmentError>), SegmentError> {
+        let geometry = Geometry::of(size)?;
+        // The standard library's hash seeds are random per process and per state.
+        let nonce = RandomState::new().build_hasher().finish() as u32;
+        let name = format!("{}{}-{nonce:08x}", prefix(), std::process::id());
+        let named = Mapping::create(&directory.join(format!(".{name}")), geometry.size);
+        match named {
+            Ok(mapping) => {
+                initialise(mapping.region(), &geometry, service);
+                let mapping = mapping.publish(&directory.join(name))?;
+                Ok((Segment::open(mapping, geometry), None))
+            }
+            Err(reason) => {
+                let mapping = Mapping::private(geometry.size)?;
+                initialise(mapping.region(), &geometry, service);
+                Ok((Segment::open(Arc::new(mapping), geometry), Some(reason)))
+            }
+        }
+    }
+
+    /// Creates a segment that only this process and its forked children see.
+    pub fn private(size: u64, service: &str) -> Result<Segment, SegmentError> {
+        let geometry = Geometry::of(size)?;
+        let mapping = Mapping::private(geometry.size)?;
+        initialise(mapping.region(), &geometry, service);
+        Ok(Segment::open(Arc::new(mapping), geometry))
+    }
+
+    /// Attaches to an existing segment by the path of its file.
+    pub fn attach(path: &Path) -> Result<Segment, SegmentError> {
+        let mapping = Mapping::attach(path)?;
+        let geometry = Geometry::read(mapping.region()).map_err(|problem| SegmentError::Invalid {
+            path: path.to_path_buf(),
+            problem,
+        })?;
+        Ok(Segment::open(mapping, geometry))
+    }
+
+    fn open(mapping: Arc<Mapping>, geometry: Geometry) -> Segment {
+        Segment {
+            mapping,
+            geometry,
+            lane: AtomicUsize::new(NO_LANE),
+            owner: AtomicU32::new(std::process::id()),
+            locals: Mutex::default(),
+        }
+    }
+
+    /// The mapped bytes.
+    #[inline]
+    pub fn region(&self) -> &Region {
+        self.mapping.region()
+    }
+
+    /// Where everything lies.
+    #[inline]
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The instrument and series tables.
+    pub fn tables(&self) -> Tables<'_> {
+        Tables {
+            region: self.region(),
+            geometry: &self.geometry,
+        }
+    }
+
+    /// The worker table.
+    pub fn workers(&self) -> Workers<'_> {
+        Workers {
+            tables: self.tables(),
+            locks: self.mapping.lock_file(),
+        }
+    }
+
+    /// The file's path, if it has one.
+    pub fn path(&self) -> Option<&Path> {
+        self.mapping.path()
+    }
+
+    /// The service that the segment belongs to.
+    pub fn service(&self) -> String {
+        let len = self
+            .region()
+            .u32(header::SERVICE_LEN)
+            .map_or(0, |len| len.load(Relaxed) as usize)
+            .min(header::SERVICE_MAX);
+        let bytes = self.region().read_bytes(header::SERVICE, len).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Lane of this process, joined if need be.
+    pub fn lane(&self) -> usize {
+        let lane = self.lane.load(Acquire);
+        if lane != NO_LANE {
+            return lane;
+        }
+        let joined = self.workers().join();
+        match self.lane.compare_exchange(NO_LANE, joined, AcqRel, Acquire) {
+            Ok(_) => joined,
+            Err(theirs) => theirs,
+        }
+    }
+
+    /// Lane of this process if it has joined; a number that is no lane otherwise.
+    pub fn joined_lane(&self) -> usize {
+        self.lane.load(Acquire)
+    }
+
+    /// To be called in a forked child before it records: it takes a lane of its own at its next recording.
+    pub fn after_fork_in_child(&self) {
+        self.lane.store(NO_LANE, Release);
+        // Nobody else runs in the child, and the parent does not fork while it holds this lock, because both need the GIL.
+        let mut locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
+        locals.retain(|local| {
+            local.upgrade().is_some_and(|local| {
+                local.forget_cell();
+                true
+            })
+        });
+    }
+
+    /// Whether this process exports for the group; becomes the leader if nobody is.
+    pub fn lead(&self) -> bool {
+        self.workers()
+            .lead()
+            .unwrap_or_else(|| self.owner.load(Relaxed) == std::process::id())
+    }
+
+    /// Finds or inserts an instrument; `None` if there is no room.
+    pub fn instrument(&self, descriptor: &Descriptor, limit: u32) -> Option<InstrumentId> {
+        self.tables().instrument(descriptor, limit, unix_ns())
+    }
+
+    /// Number of pool lines handed out.
+    pub fn used_lines(&self) -> u32 {
+        self.geometry.lines - Pool::new(self.region(), &self.geometry).free()
+    }
+
+    /// Bytes by part; the parts add up to the size.
+    pub fn memory_usage(&self) -> Vec<(&'static str, u64)> {
+        let g = &self.geometry;
+        let mut parts = vec![
+            ("header", g.workers_at as u64),
+            ("workers", (g.instrument_index_at - g.workers_at) as u64),
+            ("instruments", (g.series_index_at - g.instrument_index_at) as u64),
+            ("series", (g.pool_at - g.series_index_at) as u64),
+        ];
+        for (purpose, name) in Use::ALL {
+            let lines = self
+                .region()
+                .u64(header::USES + 8 * purpose as usize)
+                .map_or(0, |word| word.load(Relaxed));
+            parts.push((name, lines * LINE as u64));
+        }
+        let used: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+        parts.push(("free", (g.size as u64).saturating_sub(used)));
+        parts
+    }
+
+    /// Workers that are alive.
+    pub fn alive(&self) -> Vec<WorkerInfo> {
+        self.workers().alive(self.joined_lane())
+    }
+
+    pub(crate) fn remember(&self, local: &Arc<LocalSeries>) {
+        let mut locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
+        if locals.len() == locals.capacity() {
+            locals.retain(|known| known.strong_count() > 0);
+        }
+        locals.push(Arc::downgrade(local));
+    }
+
+    /// Series that this process records into.
+    pub fn local_series(&self) -> usize {
+        let locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
+        locals.iter().filter(|local| local.strong_count() > 0).count()
+    }
+
+    /// Gives lane and leadership back and removes the file if no other process uses it.
+    pub fn close(&self) {
+        let workers = self.workers();
+        let lane = self.lane.swap(NO_LANE, AcqRel);
+        let last = !workers.has_others(if lane == NO_LANE { 0 } else { lane });
+        let created_here = self.owner.load(Relaxed) == std::process::id();
+        if let (Some(path), true, true) = (self.path(), last, created_here) {
+            let _ = std::fs::remove_file(path);
+        }
+        if lane != NO_LANE {
+            workers.leave(lane);
+        }
+        workers.resign();
+    }
+
+    /// Counts a drop.
+    pub fn count_drop(&self, reason: DropReason) {
+        self.tables().count_drop(reason);
+    }
+
+    /// The canonical attribute bytes of a series.
+    pub fn attribute_bytes(&self, id: SeriesId) -> Option<Vec<u8>> {
+        let series = self.tables().read_series(id)?;
+        self.region().read_bytes(series.attributes_at, series.attributes_len)
+    }
+}
+
+fn initialise(region: &Region, geometry: &Geometry, service: &str) {
+    let mut name = service;
+    while name.len() > header::SERVICE_MAX {
+        name = &name[..name.char_indices().next_back().map_or(0, |(at, _)| at)];
+    }
+    let word = |offset, value: u64| region.u64(offset).map(|word| word.store(value, Relaxed));
+    let half = |offset, value: u32| region.u32(offset).map(|word| word.store(value, Relaxed));
+    word(header::MAGIC, MAGIC);
+    half(LAYOUT_VERSION_OFFSET, LAYOUT_VERSION);
+    word(header::SIZE, geometry.size as u64);
+    word(header::CREATED, unix_ns());
+    word(header::POOL_NEXT, 1);
+    half(header::SERVICE_LEN, name.len() as u32);
+    region.write_bytes(header::SERVICE, name.as_bytes());
+    if let Some(ready) = region.u32(header::READY) {
+        ready.store(1, Release);
+    }
+}
+
+/// Paths of this user's segments in [`DIRECTORY`] that a living process uses, newest first, and removal of those that nobody uses.
+pub fn find(service: Option<&str>) -> Vec<PathBuf> {
+    find_in(Path::new(DIRECTORY), service)
+}
+
+/// As [`find`], in a directory of the caller's choice.
+pub fn find_in(directory: &Path, service: Option<&str>) -> Vec<PathBuf> {
+    let prefix = prefix();
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(&prefix) {
+            continue;
+        }
+        let path = entry.path();
+        let Ok(segment) = Segment::attach(&path) else {
+            continue;
+        };
+        let created = segment.region().u64(header::CREATED).map_or(0, |at| at.load(Relaxed));
+        if service.is_none_or(|service| segment.service() == service) && segment.is_used() {
+            found.push((created, path));
+        }
+    }
+    found.sort();
+    found.into_iter().rev().map(|(_, path)| path).collect()
+}
+
+/// Removes this user's segments in a directory that no living process uses and that are older than `grace_ns`.
+pub fn reap_in(directory: &Path, grace_ns: u64) -> usize {
+    let prefix = prefix();
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return 0;
+    };
+    let mut removed = 0;
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(&prefix) {
+            continue;
+        }
+        let Ok(segment) = Segment::attach(&entry.path()) else {
+            continue;
+        };
+        let created = segment.region().u64(header::CREATED).map_or(0, |at| at.load(Relaxed));
+        if !segment.is_used()
+            && created.saturating_add(grace_ns) < unix_ns()
+            && std::fs::remove_file(entry.path()).is_ok()
+        {
+            removed += 1;
+        }
+    }
+    removed
+}
+
+impl Segment {
+    /// Whether any process, this one included, holds a slot or leads.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.mapping) > 1
+            || self.workers().has_others(WORKERS)
+            || self
+                .mapping
+                .lock_file()
+                .is_some_and(|fd| crate::lock::held_by_other(fd, 0))
+    }
+}

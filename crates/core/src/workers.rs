@@ -1,0 +1,150 @@
+//! Workers and leadership: which process owns which lane, who is alive, and who exports.
+//!
+//! A worker owns a slot for as long as it holds the slot's byte lock, see [`crate::lock`]. Byte 0 is the leader's.
+//! A slot becomes `ACTIVE` after its new owner cleared what ended with the previous one; only then are its gauges read.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::clock::unix_ns;
+use crate::layout::{WORKER, WORKERS};
+use crate::lock;
+use crate::tables::{SeriesId, Tables};
+
+const STATE: usize = 0;
+const PID: usize = 4;
+const STARTED: usize = 8;
+
+const ACTIVE: u32 = 1;
+const CLEARING: u32 = 2;
+
+/// Lock byte of the leader.
+const LEADER: i64 = 0;
+
+/// A worker that holds its slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerInfo {
+    /// Slot and lane number.
+    pub lane: usize,
+    /// Process id as that process sees itself.
+    pub pid: u32,
+    /// When it took the slot, nanoseconds since the epoch.
+    pub started_unix_ns: u64,
+}
+
+/// Worker table of one segment, with the file that carries the locks (none for an anonymous mapping).
+#[derive(Clone, Copy, Debug)]
+pub struct Workers<'a> {
+    pub(crate) tables: Tables<'a>,
+    pub(crate) locks: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Workers<'a> {
+    fn word(&self, lane: usize, offset: usize) -> Option<&'a AtomicU32> {
+        self.tables
+            .region
+            .u32(self.tables.geometry.workers_at + lane * WORKER + offset)
+    }
+
+    /// Takes a free slot for this process. 0, the common lane, if there is none.
+    pub fn join(&self) -> usize {
+        let Some(fd) = self.locks else {
+            return 0;
+        };
+        for lane in 1..WORKERS {
+            if lock::held_by_other(fd, lane as i64) || !lock::try_lock(fd, lane as i64) {
+                continue;
+            }
+            let (Some(state), Some(pid)) = (self.word(lane, STATE), self.word(lane, PID)) else {
+                return 0;
+            };
+            if state.load(Acquire) != 0 {
+                state.store(CLEARING, Release);
+                self.clear_lane(lane);
+            }
+            pid.store(std::process::id(), Relaxed);
+            if let Some(started) = self
+                .tables
+                .region
+                .u64(self.tables.geometry.workers_at + lane * WORKER + STARTED)
+            {
+                started.store(unix_ns(), Relaxed);
+            }
+            state.store(ACTIVE, Release);
+            return lane;
+        }
+        0
+    }
+
+    /// Empties the cells whose contribution ended with the previous owner.
+    fn clear_lane(&self, lane: usize) {
+        let lanes = self.tables.lanes();
+        for id in (0..self.tables.series_count()).map(SeriesId) {
+            let Some(series) = self.tables.read_series(id) else {
+                continue;
+            };
+            if self
+                .tables
+                .kind(series.instrument)
+                .is_some_and(crate::instrument::Kind::ends_with_worker)
+            {
+                if let Some(cell) = lanes.existing_cell_at(lane, id).and_then(|at| lanes.cell(at)) {
+                    cell.clear();
+                }
+            }
+        }
+    }
+
+    /// Gives the slot back.
+    pub fn leave(&self, lane: usize) {
+        if let (Some(fd), true) = (self.locks, lane > 0) {
+            lock::unlock(fd, lane as i64);
+        }
+    }
+
+    /// Whether what ends with the worker counts for this lane; `own` is the caller's lane, whose lock the kernel never reports.
+    pub fn is_alive(&self, lane: usize, own: usize) -> bool {
+        if lane == 0 || lane == own {
+            return true;
+        }
+        self.word(lane, STATE)
+            .is_some_and(|state| state.load(Acquire) == ACTIVE)
+            && self.locks.is_some_and(|fd| lock::held_by_other(fd, lane as i64))
+    }
+
+    /// Whether any other process holds a slot.
+    pub fn has_others(&self, own: usize) -> bool {
+        (1..WORKERS).any(|lane| lane != own && self.locks.is_some_and(|fd| lock::held_by_other(fd, lane as i64)))
+    }
+
+    /// The workers that hold a slot now.
+    pub fn alive(&self, own: usize) -> Vec<WorkerInfo> {
+        (1..WORKERS)
+            .filter(|lane| {
+                self.is_alive(*lane, own) && self.word(*lane, STATE).is_some_and(|s| s.load(Acquire) == ACTIVE)
+            })
+            .map(|lane| WorkerInfo {
+                lane,
+                pid: self.word(lane, PID).map_or(0, |pid| pid.load(Relaxed)),
+                started_unix_ns: self
+                    .tables
+                    .region
+                    .u64(self.tables.geometry.workers_at + lane * WORKER + STARTED)
+                    .map_or(0, |started| started.load(Relaxed)),
+            })
+            .collect()
+    }
+
+    /// Becomes or stays the leader, unless another process is. `None` where locks do not exist.
+    pub fn lead(&self) -> Option<bool> {
+        self.locks.map(|fd| lock::try_lock(fd, LEADER))
+    }
+
+    /// Gives leadership up.
+    pub fn resign(&self) {
+        if let Some(fd) = self.locks {
+            lock::unlock(fd, LEADER);
+        }
+    }
+}
