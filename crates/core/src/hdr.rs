@@ -151,7 +151,7 @@ impl Slot {
     /// Middle of the slot, the least wrong single value for it.
     pub fn middle(self) -> f64 {
         let (low, high) = self.range();
-        (low as f64 + high as f64) / 2.0
+        f64::midpoint(low as f64, high as f64)
     }
 
     const fn range(self) -> (u64, u64) {
@@ -191,10 +191,9 @@ impl Slot {
 pub fn units_per_one(unit: &str) -> f64 {
     match unit {
         "s" => 1e9,
-        "ms" => 1e6,
+        "ms" | "min" | "h" | "d" => 1e6,
         "us" => 1e3,
         "ns" | "By" | "KiBy" | "MiBy" | "GiBy" | "kBy" | "MBy" | "GBy" | "bit" => 1.0,
-        "min" | "h" | "d" => 1e6,
         _ if unit.starts_with('{') => 1.0,
         _ => 1e4,
     }

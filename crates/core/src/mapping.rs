@@ -5,7 +5,6 @@
 //! descriptor would drop its byte locks (see [`crate::lock`]).
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
@@ -106,9 +105,8 @@ impl Mapping {
     /// Memory that forked children share and nobody else can name: a memfd, whose descriptor carries the byte locks, or an
     /// anonymous mapping without locks where even that is refused.
     pub fn private(size: usize) -> Result<Mapping, SegmentError> {
-        let name = CString::new("otel_perf").expect("the name has no NUL");
         // SAFETY: the name is a valid C string; the answer is a fresh descriptor or an error.
-        let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+        let fd = unsafe { libc::memfd_create(c"otel_perf".as_ptr(), libc::MFD_CLOEXEC) };
         if fd >= 0 {
             // SAFETY: `fd` was just created and is owned by nobody else.
             let file = unsafe { File::from_raw_fd(fd) };

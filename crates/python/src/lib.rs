@@ -1,1 +1,51 @@
+//! `otel_perf._core`: the engine in `crates/core` as a Python module. Documentation for users is in `_core.pyi`.
 
+// The Python classes and functions are documented in the stub.
+#![allow(missing_docs)]
+// PyO3 hands arguments over by value.
+#![allow(clippy::needless_pass_by_value)]
+
+use pyo3::prelude::*;
+
+mod attributes;
+mod collector;
+mod distribution;
+mod hooks;
+mod hot;
+mod instruments;
+mod lookup;
+mod segment;
+
+/// The hot path relies on the GIL for its process-local caches, so a free-threaded interpreter turns it on for this module.
+#[pymodule(gil_used = true)]
+mod _core {
+    use otel_perf_core::layout;
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::collector::Collector;
+    #[pymodule_export]
+    use super::distribution::HistogramSnapshot;
+    #[pymodule_export]
+    use super::hooks::set_hooks;
+    #[pymodule_export]
+    use super::hot::Noop;
+    #[pymodule_export]
+    use super::instruments::{
+        BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Observer, UpDownCounter,
+    };
+    #[pymodule_export]
+    use super::segment::{find, HistogramSeries, Segment, SegmentError};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("LAYOUT_VERSION", layout::LAYOUT_VERSION)?;
+        module.add("LAYOUT_VERSION_OFFSET", layout::LAYOUT_VERSION_OFFSET)?;
+        module.add("MEMORY_LIMIT_DEFAULT", layout::DEFAULT_SIZE)?;
+        module.add("MEMORY_LIMIT_MIN", layout::MINIMUM_SIZE)?;
+        module.add("MEMORY_LIMIT_MAX", layout::MAXIMUM_SIZE)?;
+        module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::hot::install_all(module.py())
+    }
+}

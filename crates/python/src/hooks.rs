@@ -1,0 +1,56 @@
+//! What native code asks of Python on its slow paths, and the guard against panics.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+struct Hooks {
+    clean: Py<PyAny>,
+    ignored: Py<PyAny>,
+}
+
+static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
+
+/// Installs the callables once: `clean(attributes) -> dict`, the SDK's own attribute cleaning, and
+/// `ignored(kind, name, reason, amount)`, told of each recording that is ignored.
+#[pyfunction]
+pub fn set_hooks(py: Python<'_>, clean: Py<PyAny>, ignored: Py<PyAny>) {
+    let _ = HOOKS.set(py, Hooks { clean, ignored });
+}
+
+/// A plain dict of clean attributes; an empty one if there are no hooks or they fail.
+pub fn clean<'py>(attributes: &Bound<'py, PyAny>) -> Bound<'py, PyDict> {
+    let py = attributes.py();
+    HOOKS
+        .get(py)
+        .and_then(|hooks| hooks.clean.bind(py).call1((attributes,)).ok())
+        .and_then(|cleaned| cleaned.cast_into::<PyDict>().ok())
+        .unwrap_or_else(|| PyDict::new(py))
+}
+
+/// Tells Python of an ignored recording; whatever goes wrong there stays there.
+pub fn ignored(py: Python<'_>, kind: &str, name: &str, reason: &str, amount: &Bound<'_, PyAny>) {
+    if let Some(hooks) = HOOKS.get(py) {
+        let _ = hooks.ignored.bind(py).call1((kind, name, reason, amount));
+    }
+}
+
+/// Panics that were caught so far.
+static PANICS: AtomicU32 = AtomicU32::new(0);
+/// After this many panics the slow path is not entered any more.
+const TOO_MANY: u32 = 3;
+
+/// Runs a slow path; a panic in it is caught and counted, and after three nothing is tried any more.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    if PANICS.load(Ordering::Relaxed) >= TOO_MANY {
+        return None;
+    }
+    let done = catch_unwind(AssertUnwindSafe(work));
+    if done.is_err() {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+    }
+    done.ok()
+}

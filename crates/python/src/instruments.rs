@@ -1,0 +1,318 @@
+//! The instruments as Python sees them: exact native types, whose recording methods are in `hot.rs`.
+
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+
+use otel_perf_core::clock::unix_ns;
+use otel_perf_core::drops::Drop;
+use otel_perf_core::hdr::units_per_one;
+use otel_perf_core::instrument::{Descriptor, Kind};
+use otel_perf_core::local::LocalSeries;
+use otel_perf_core::segment::Segment;
+use otel_perf_core::tables::{InstrumentId, SeriesId};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping};
+
+use crate::attributes;
+use crate::hooks;
+use crate::lookup::{Borrowed, Lookup};
+
+/// What all instruments share.
+pub struct Instrument {
+    pub segment: Arc<Segment>,
+    /// Its number, or none if the segment had no room for it: recordings are then counted as lost.
+    id: Option<InstrumentId>,
+    pub kind: Kind,
+    pub name: String,
+    unit: String,
+    description: String,
+    scope: Py<PyAny>,
+    per_one: f64,
+    overflow: Option<Arc<LocalSeries>>,
+    /// Invariant: touched only with the GIL held, and no reference into it is alive while Python code may run.
+    lookup: UnsafeCell<Lookup>,
+}
+
+// SAFETY: the only field that is not `Sync` is `lookup`, which the GIL protects (the module does not declare itself free-threaded).
+unsafe impl Sync for Instrument {}
+
+impl Instrument {
+    /// Creates or finds the instrument in the segment.
+    pub fn new(segment: &Arc<Segment>, descriptor: &Descriptor, scope: Py<PyAny>, limit: u32) -> Instrument {
+        let id = segment.instrument(descriptor, limit);
+        let per_one = units_per_one(&descriptor.unit);
+        let overflow = id
+            .and_then(|id| segment.tables().overflow_of(id))
+            .and_then(|series| LocalSeries::new(segment, series, per_one, None));
+        Instrument {
+            segment: Arc::clone(segment),
+            id: id.filter(|_| overflow.is_some()),
+            kind: descriptor.kind,
+            name: descriptor.name.clone(),
+            unit: descriptor.unit.clone(),
+            description: descriptor.description.clone(),
+            scope,
+            per_one,
+            overflow,
+            lookup: UnsafeCell::default(),
+        }
+    }
+
+    /// The series of `attributes`, a borrowed object or null. `None` means that the recording is lost, and counted as such.
+    ///
+    /// # Safety
+    /// The GIL is held. The answer is used only until Python code may run.
+    #[inline]
+    pub unsafe fn series(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
+        // SAFETY: the GIL is held; nothing below runs Python code before the slow path, which takes no reference along.
+        let lookup = unsafe { &*self.lookup.get() };
+        // SAFETY: comparing addresses and types of live objects.
+        unsafe {
+            if attributes.is_null() || attributes == ffi::Py_None() {
+                if let Some(series) = &lookup.default {
+                    return Some(series);
+                }
+            } else if ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
+                if let Some(borrowed) = Borrowed::of(attributes) {
+                    if let Some(series) = lookup.by_address(&borrowed) {
+                        return Some(series);
+                    }
+                }
+            }
+        }
+        // SAFETY: a live object or null; the GIL is held.
+        let attributes = unsafe { Bound::from_borrowed_ptr_or_opt(py, attributes) };
+        let found = hooks::guarded(|| self.find(attributes.as_ref())).flatten();
+        if found.is_none() {
+            self.segment.count_drop(Drop::NoInstrument);
+        }
+        let found = found?;
+        // SAFETY: `by_id`, or `overflow`, keeps the series alive as long as the instrument; the caller promises not to run Python code.
+        Some(unsafe { &*Arc::as_ptr(&found) })
+    }
+
+    /// Steps 2 and 3 of the lookup.
+    #[cold]
+    pub fn find(&self, attributes: Option<&Bound<'_, PyAny>>) -> Option<Arc<LocalSeries>> {
+        let Some(attributes) = attributes.filter(|object| !object.is_none()) else {
+            let series = self.series_of(&[])?;
+            // SAFETY: the GIL is held and nothing below runs Python code.
+            unsafe { (*self.lookup.get()).default = Some(Arc::clone(&series)) };
+            return Some(series);
+        };
+        let py = attributes.py();
+        if let Ok(dict) = attributes.cast_exact::<PyDict>() {
+            // SAFETY: an exact dict, the GIL is held; the pairs become owned before Python code may run.
+            if let Some(borrowed) = unsafe { Borrowed::of(dict.as_ptr()) } {
+                // SAFETY: the GIL is held; comparing plain objects runs no Python code.
+                if let Some(series) = unsafe { (*self.lookup.get()).by_content(py, &borrowed) } {
+                    return Some(series);
+                }
+                return self.find_plain(py, &borrowed, attributes);
+            }
+        }
+        self.find_unusual(attributes)
+    }
+
+    fn find_plain(
+        &self,
+        py: Python<'_>,
+        borrowed: &Borrowed,
+        attributes: &Bound<'_, PyAny>,
+    ) -> Option<Arc<LocalSeries>> {
+        if !borrowed.is_plain() {
+            return self.find_unusual(attributes);
+        }
+        let pairs = borrowed.to_owned(py);
+        let bytes = attributes::canonical_of_pairs(&pairs).ok()?;
+        let series = self.series_of(&bytes)?;
+        if !self.is_overflow(&series) {
+            // SAFETY: the GIL is held and inserting runs no Python code. The pairs are still alive: `pairs` owns them.
+            unsafe { (*self.lookup.get()).insert(py, borrowed, &series) };
+        }
+        Some(series)
+    }
+
+    /// Attributes that need the SDK's cleaning: other mappings, nested or mutable values, odd keys, wrong types.
+    fn find_unusual(&self, attributes: &Bound<'_, PyAny>) -> Option<Arc<LocalSeries>> {
+        let cleaned = hooks::clean(attributes);
+        match cleaned.cast::<PyMapping>().map_err(Into::into).and_then(attributes::canonical) {
+            Ok(bytes) => self.series_of(&bytes),
+            Err(_) => self.overflowing(Drop::LongAttributes),
+        }
+    }
+
+    fn is_overflow(&self, series: &Arc<LocalSeries>) -> bool {
+        self.overflow.as_ref().is_some_and(|overflow| Arc::ptr_eq(overflow, series))
+    }
+
+    fn overflowing(&self, reason: Drop) -> Option<Arc<LocalSeries>> {
+        self.segment.count_drop(reason);
+        self.overflow.clone()
+    }
+
+    /// The series of canonical bytes, or the overflow series.
+    fn series_of(&self, bytes: &[u8]) -> Option<Arc<LocalSeries>> {
+        match self.segment.tables().series(self.id?, bytes, unix_ns()) {
+            Ok(id) => self.local(id),
+            Err(reason) => self.overflowing(reason),
+        }
+    }
+
+    fn local(&self, id: SeriesId) -> Option<Arc<LocalSeries>> {
+        if let Some(overflow) = self.overflow.as_ref().filter(|overflow| overflow.id() == id) {
+            return Some(Arc::clone(overflow));
+        }
+        // SAFETY: the GIL is held and nothing below runs Python code.
+        let by_id = unsafe { &mut (*self.lookup.get()).by_id };
+        if let Some(known) = by_id.get(&id.0) {
+            return Some(Arc::clone(known));
+        }
+        let local = LocalSeries::new(&self.segment, id, self.per_one, self.overflow.clone())?;
+        by_id.insert(id.0, Arc::clone(&local));
+        Some(local)
+    }
+
+    /// Tells Python that a recording is ignored, and counts it.
+    #[cold]
+    pub fn ignore(&self, reason: Drop, amount: &Bound<'_, PyAny>) {
+        self.segment.count_drop(reason);
+        let reason = if reason == Drop::Negative { "negative" } else { "non_finite" };
+        hooks::ignored(amount.py(), kind_name(self.kind), &self.name, reason, amount);
+    }
+
+    fn memory(&self) -> usize {
+        // SAFETY: the GIL is held and nothing below runs Python code.
+        unsafe { (*self.lookup.get()).memory() + size_of::<Instrument>() + self.name.len() + self.description.len() }
+    }
+
+    fn repr(&self) -> String {
+        format!("<otel_perf.{} {} [{}]>", kind_name(self.kind), self.name, self.unit)
+    }
+}
+
+/// Class name of a kind, as in the OpenTelemetry API.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Counter => "Counter",
+        Kind::UpDownCounter => "UpDownCounter",
+        Kind::Histogram => "Histogram",
+        Kind::Gauge => "Gauge",
+        Kind::ObservableCounter => "ObservableCounter",
+        Kind::ObservableUpDownCounter => "ObservableUpDownCounter",
+        Kind::ObservableGauge => "ObservableGauge",
+    }
+}
+
+/// A bound instrument's series with what its recordings are checked and reported by.
+pub struct Bound1 {
+    pub instrument: Py<PyAny>,
+    pub kind: Kind,
+    pub name: String,
+    pub segment: Arc<Segment>,
+    /// None if the segment had no room for the instrument.
+    pub series: Option<Arc<LocalSeries>>,
+}
+
+macro_rules! instrument_class {
+    ($name:ident, $bound:ident, $bound_name:literal) => {
+        #[doc = concat!("See `_core.pyi`.")]
+        #[pyclass(frozen, weakref, module = "otel_perf._core")]
+        pub struct $name {
+            pub inner: Instrument,
+        }
+
+        #[pymethods]
+        impl $name {
+            #[getter]
+            fn name(&self) -> &str {
+                &self.inner.name
+            }
+            #[getter]
+            fn unit(&self) -> &str {
+                &self.inner.unit
+            }
+            #[getter]
+            fn description(&self) -> &str {
+                &self.inner.description
+            }
+            #[getter]
+            fn instrumentation_scope(&self, py: Python<'_>) -> Py<PyAny> {
+                self.inner.scope.clone_ref(py)
+            }
+            fn _is_enabled(&self) -> bool {
+                true
+            }
+            #[getter]
+            fn _memory(&self) -> usize {
+                self.inner.memory()
+            }
+            fn __repr__(&self) -> String {
+                self.inner.repr()
+            }
+            #[pyo3(signature = (attributes=None))]
+            fn bind(slf: &Bound<'_, Self>, attributes: Option<&Bound<'_, PyAny>>) -> $bound {
+                let inner = &slf.get().inner;
+                $bound {
+                    inner: Bound1 {
+                        instrument: slf.clone().into_any().unbind(),
+                        kind: inner.kind,
+                        name: inner.name.clone(),
+                        segment: Arc::clone(&inner.segment),
+                        series: hooks::guarded(|| inner.find(attributes)).flatten(),
+                    },
+                }
+            }
+        }
+
+        #[doc = concat!("See `_core.pyi`.")]
+        #[pyclass(frozen, weakref, module = "otel_perf._core", name = $bound_name)]
+        pub struct $bound {
+            pub inner: Bound1,
+        }
+
+        #[pymethods]
+        impl $bound {
+            #[getter]
+            fn instrument(&self, py: Python<'_>) -> Py<PyAny> {
+                self.inner.instrument.clone_ref(py)
+            }
+            fn __repr__(&self) -> String {
+                format!("<otel_perf.{} {}>", $bound_name, self.inner.name)
+            }
+        }
+    };
+}
+
+instrument_class!(Counter, BoundCounter, "BoundCounter");
+instrument_class!(UpDownCounter, BoundUpDownCounter, "BoundUpDownCounter");
+instrument_class!(Histogram, BoundHistogram, "BoundHistogram");
+instrument_class!(Gauge, BoundGauge, "BoundGauge");
+
+/// The recording end of an observable instrument: takes what callbacks report.
+#[pyclass(frozen, module = "otel_perf._core")]
+pub struct Observer {
+    pub inner: Instrument,
+}
+
+#[pymethods]
+impl Observer {
+    fn observe(&self, value: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        crate::hot::observe(&self.inner, value, attributes)
+    }
+    fn __repr__(&self) -> String {
+        self.inner.repr()
+    }
+}
+
+/// Makes the Python object for an instrument of this kind.
+pub fn new_object(py: Python<'_>, inner: Instrument) -> PyResult<Py<PyAny>> {
+    Ok(match inner.kind {
+        Kind::Counter => Py::new(py, Counter { inner })?.into_any(),
+        Kind::UpDownCounter => Py::new(py, UpDownCounter { inner })?.into_any(),
+        Kind::Histogram => Py::new(py, Histogram { inner })?.into_any(),
+        Kind::Gauge => Py::new(py, Gauge { inner })?.into_any(),
+        _ => Py::new(py, Observer { inner })?.into_any(),
+    })
+}

@@ -1,0 +1,289 @@
+//! From an attributes dict to its series, without copying it: the process-local half of the attribute lookup.
+//!
+//! Three steps, each for what the one before did not find:
+//!
+//! 1. *Ways*: the last four sets seen, compared by the addresses of their keys and values. A way owns references to those objects, so that an
+//!    address cannot come to mean something else, and holds only objects that cannot change (exact `str`, `int`, `float`, `bool`, `bytes`, `None`).
+//! 2. *Table*: every set seen, found by the hashes that strings cache anyway and compared by content and type. The order of the pairs does not matter.
+//! 3. Canonical bytes and the shared table of the segment: only here anything is allocated.
+//!
+//! A process's own `hash(str)` never leaves this file. All of it runs with the GIL held, and no step that may run Python code
+//! (step 3 does, for unusual attributes) does so while a reference into [`Lookup`] is alive.
+
+use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use otel_perf_core::local::LocalSeries;
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+/// Largest attribute set that steps 1 and 2 handle.
+pub const MAX_PAIRS: usize = 12;
+const WAYS: usize = 4;
+
+type Object = *mut ffi::PyObject;
+
+/// Keys and values of an attributes dict, borrowed from it, in its order.
+///
+/// Invariant: the first `len` pairs are initialised.
+pub struct Borrowed {
+    pairs: [MaybeUninit<(Object, Object)>; MAX_PAIRS],
+    len: usize,
+}
+
+impl Borrowed {
+    /// Takes the pairs out of an exact dict; `None` if it has more than [`MAX_PAIRS`].
+    ///
+    /// # Safety
+    /// `dict` is an exact dict, the GIL is held, and the pairs are used only until Python code may run.
+    #[inline]
+    pub unsafe fn of(dict: Object) -> Option<Borrowed> {
+        // SAFETY: the caller promises an exact dict and the GIL.
+        let len = unsafe { ffi::PyDict_Size(dict) } as usize;
+        if len > MAX_PAIRS {
+            return None;
+        }
+        let mut borrowed = Borrowed {
+            pairs: [MaybeUninit::uninit(); MAX_PAIRS],
+            len: 0,
+        };
+        let mut position = 0;
+        while borrowed.len < len {
+            let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
+            // SAFETY: as above; the answers are borrowed references that live as long as the dict is not changed.
+            if unsafe { ffi::PyDict_Next(dict, &raw mut position, &raw mut key, &raw mut value) } == 0 {
+                break;
+            }
+            borrowed.pairs[borrowed.len].write((key, value));
+            borrowed.len += 1;
+        }
+        Some(borrowed)
+    }
+
+    #[inline]
+    fn pairs(&self) -> &[(Object, Object)] {
+        // SAFETY: the invariant of the type; `MaybeUninit<T>` has the layout of `T`.
+        unsafe { std::slice::from_raw_parts(self.pairs.as_ptr().cast(), self.len) }
+    }
+
+    /// Owned references, for steps during which Python code may run.
+    pub fn to_owned<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let own = |object: Object| {
+            // SAFETY: a live object, borrowed from the dict a moment ago; the GIL is held.
+            unsafe { Bound::from_borrowed_ptr(py, object) }
+        };
+        self.pairs().iter().map(|(key, value)| (own(*key), own(*value))).collect()
+    }
+
+    /// Whether all keys and values are of the exact plain types that steps 1 and 2 may remember.
+    pub fn is_plain(&self) -> bool {
+        self.hash().is_some()
+    }
+
+    /// Hash by content, the same whatever the order of the pairs; `None` if a key or value is not of an exact plain type.
+    fn hash(&self) -> Option<u64> {
+        let mut sum = self.len as u64;
+        for (key, value) in self.pairs() {
+            // SAFETY: live objects, the GIL is held.
+            let (key, value) = unsafe { (hash_key(*key)?, hash_value(*value)?) };
+            sum = sum.wrapping_add(mix(key ^ mix(value)));
+        }
+        Some(mix(sum))
+    }
+}
+
+#[inline]
+fn mix(x: u64) -> u64 {
+    // The finaliser of MurmurHash3.
+    let x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    x ^ (x >> 33)
+}
+
+#[inline]
+unsafe fn is(object: Object, class: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: a live object has a type.
+    unsafe { ffi::Py_TYPE(object) == class }
+}
+
+#[inline]
+unsafe fn hash_key(key: Object) -> Option<u64> {
+    // SAFETY: a live object; an exact string's hash runs no Python code and cannot fail. Empty keys are for the slow path to drop.
+    unsafe {
+        if !is(key, &raw mut ffi::PyUnicode_Type) || ffi::PyUnicode_GetLength(key) == 0 {
+            return None;
+        }
+        Some(ffi::PyObject_Hash(key) as u64)
+    }
+}
+
+/// Hash with a tag for the type, so that `1`, `1.0` and `True` differ.
+unsafe fn hash_value(value: Object) -> Option<u64> {
+    // SAFETY: a live object; hashing an object of these exact types runs no Python code and cannot fail.
+    unsafe {
+        let tag = if is(value, &raw mut ffi::PyUnicode_Type) {
+            0
+        } else if is(value, &raw mut ffi::PyLong_Type) {
+            1
+        } else if is(value, &raw mut ffi::PyFloat_Type) {
+            return Some(canonical_float(ffi::PyFloat_AS_DOUBLE(value)) ^ 0x5bd1);
+        } else if is(value, &raw mut ffi::PyBool_Type) {
+            2
+        } else if is(value, &raw mut ffi::PyBytes_Type) {
+            3
+        } else if value == ffi::Py_None() {
+            4
+        } else {
+            return None;
+        };
+        Some((ffi::PyObject_Hash(value) as u64).wrapping_mul(5).wrapping_add(tag))
+    }
+}
+
+fn canonical_float(value: f64) -> u64 {
+    if value.is_nan() {
+        f64::NAN.to_bits()
+    } else {
+        (value + 0.0).to_bits()
+    }
+}
+
+/// Whether two objects of exact plain types are the same attribute key or value.
+unsafe fn same(a: Object, b: Object) -> bool {
+    if a == b {
+        return true;
+    }
+    // SAFETY: live objects of the exact types that `hash_key` and `hash_value` accept; comparing those runs no Python code.
+    unsafe {
+        let class = ffi::Py_TYPE(a);
+        if class != ffi::Py_TYPE(b) {
+            return false;
+        }
+        if class == &raw mut ffi::PyUnicode_Type {
+            return ffi::PyUnicode_Compare(a, b) == 0;
+        }
+        if class == &raw mut ffi::PyFloat_Type {
+            return canonical_float(ffi::PyFloat_AS_DOUBLE(a)) == canonical_float(ffi::PyFloat_AS_DOUBLE(b));
+        }
+        if class == &raw mut ffi::PyBool_Type {
+            return false;
+        }
+        ffi::PyObject_RichCompareBool(a, b, ffi::Py_EQ) == 1
+    }
+}
+
+/// References that are owned, so that their addresses stay theirs.
+struct Owned {
+    pairs: Box<[(Py<PyAny>, Py<PyAny>)]>,
+}
+
+impl Owned {
+    fn new(py: Python<'_>, borrowed: &Borrowed) -> Owned {
+        let pairs = borrowed.to_owned(py);
+        Owned {
+            pairs: pairs.into_iter().map(|(k, v)| (k.unbind(), v.unbind())).collect(),
+        }
+    }
+
+    #[inline]
+    fn has_addresses_of(&self, borrowed: &Borrowed) -> bool {
+        self.pairs.len() == borrowed.len
+            && self
+                .pairs
+                .iter()
+                .zip(borrowed.pairs())
+                .all(|(own, theirs)| own.0.as_ptr() == theirs.0 && own.1.as_ptr() == theirs.1)
+    }
+
+    fn equals(&self, borrowed: &Borrowed) -> bool {
+        let is_same = |own: &(Py<PyAny>, Py<PyAny>), theirs: &(Object, Object)| {
+            // SAFETY: the table holds exact plain types only, and `Borrowed::hash` accepted the other side; the GIL is held.
+            unsafe { same(own.0.as_ptr(), theirs.0) && same(own.1.as_ptr(), theirs.1) }
+        };
+        let theirs = borrowed.pairs();
+        self.pairs.len() == theirs.len()
+            && (self.pairs.iter().zip(theirs).all(|(a, b)| is_same(a, b))
+                || self.pairs.iter().all(|own| theirs.iter().any(|pair| is_same(own, pair))))
+    }
+}
+
+struct Way {
+    pairs: Owned,
+    series: Arc<LocalSeries>,
+}
+
+struct Entry {
+    hash: u64,
+    pairs: Owned,
+    series: Arc<LocalSeries>,
+}
+
+/// Caches of one instrument.
+#[derive(Default)]
+pub struct Lookup {
+    ways: [Option<Way>; WAYS],
+    next_way: usize,
+    table: HashTable<Entry>,
+    /// The series without attributes.
+    pub default: Option<Arc<LocalSeries>>,
+    /// All series of the instrument that this process records into, by number.
+    pub by_id: HashMap<u32, Arc<LocalSeries>>,
+}
+
+impl Lookup {
+    /// Step 1.
+    #[inline]
+    pub fn by_address(&self, borrowed: &Borrowed) -> Option<&LocalSeries> {
+        for way in self.ways.iter().flatten() {
+            if way.pairs.has_addresses_of(borrowed) {
+                return Some(&way.series);
+            }
+        }
+        None
+    }
+
+    /// Step 2; a hit becomes a way.
+    pub fn by_content(&mut self, py: Python<'_>, borrowed: &Borrowed) -> Option<Arc<LocalSeries>> {
+        let hash = borrowed.hash()?;
+        let entry = self.table.find(hash, |entry| entry.hash == hash && entry.pairs.equals(borrowed))?;
+        let series = Arc::clone(&entry.series);
+        self.put_way(py, borrowed, &series);
+        Some(series)
+    }
+
+    fn put_way(&mut self, py: Python<'_>, borrowed: &Borrowed, series: &Arc<LocalSeries>) {
+        let way = Way {
+            pairs: Owned::new(py, borrowed),
+            series: Arc::clone(series),
+        };
+        self.next_way = (self.next_way + 1) % WAYS;
+        // What is dropped here are strings and numbers, whose deallocation runs no Python code.
+        self.ways[self.next_way] = Some(way);
+    }
+
+    /// Remembers a set that step 3 found.
+    pub fn insert(&mut self, py: Python<'_>, borrowed: &Borrowed, series: &Arc<LocalSeries>) {
+        let Some(hash) = borrowed.hash() else { return };
+        let entry = Entry {
+            hash,
+            pairs: Owned::new(py, borrowed),
+            series: Arc::clone(series),
+        };
+        self.table.insert_unique(hash, entry, |entry| entry.hash);
+        self.put_way(py, borrowed, series);
+    }
+
+    /// Bytes that the caches take, an estimate from sizes and capacities.
+    pub fn memory(&self) -> usize {
+        let pairs = |pairs: &Owned| pairs.pairs.len() * size_of::<(Py<PyAny>, Py<PyAny>)>();
+        size_of::<Lookup>()
+            + self.ways.iter().flatten().map(|way| pairs(&way.pairs)).sum::<usize>()
+            + self.table.capacity() * (size_of::<Entry>() + 1)
+            + self.table.iter().map(|entry| pairs(&entry.pairs)).sum::<usize>()
+            + self.by_id.capacity() * (size_of::<(u32, Arc<LocalSeries>)>() + 1)
+            + self.by_id.len() * (size_of::<LocalSeries>() + 16)
+    }
+}

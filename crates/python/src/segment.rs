@@ -1,0 +1,239 @@
+//! `Segment` as Python sees it: create, attach, look inside, and make instruments.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use otel_perf_core::drops::Drop;
+use otel_perf_core::error::SegmentError as CoreError;
+use otel_perf_core::instrument::{Descriptor, Kind};
+use otel_perf_core::layout::header;
+use otel_perf_core::reader::Scan;
+use otel_perf_core::segment::{find as find_segments, reap_in, Segment as CoreSegment, CARDINALITY_LIMIT, DIRECTORY};
+use otel_perf_core::tables::InstrumentId;
+use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyMapping};
+
+use crate::attributes;
+use crate::distribution::HistogramSnapshot;
+use crate::instruments::{kind_name, new_object, Instrument};
+
+pyo3::create_exception!(
+    otel_perf._core,
+    SegmentError,
+    PyException,
+    "A segment could not be created or attached; the text names the file, the problem and the remedy."
+);
+
+fn raised(error: &CoreError) -> PyErr {
+    SegmentError::new_err(error.to_string())
+}
+
+/// See `_core.pyi`.
+#[pyclass(frozen, weakref, module = "otel_perf._core")]
+pub struct Segment {
+    pub inner: Arc<CoreSegment>,
+}
+
+/// One histogram series with its identity.
+#[pyclass(frozen, get_all, module = "otel_perf._core")]
+pub struct HistogramSeries {
+    scope: String,
+    name: String,
+    unit: String,
+    attributes: Py<PyDict>,
+    snapshot: Py<HistogramSnapshot>,
+}
+
+/// The kind with this class name.
+fn kind_of(name: &str) -> PyResult<Kind> {
+    (1..=7)
+        .filter_map(Kind::from_number)
+        .find(|kind| kind_name(*kind) == name)
+        .ok_or_else(|| PyValueError::new_err(format!("no kind of instrument is called {name:?}")))
+}
+
+#[pymethods]
+impl Segment {
+    /// Creates a segment; beside it the reason why it could not be had under a name, if so.
+    #[staticmethod]
+    fn create(memory_limit: u64, service_name: &str) -> PyResult<(Segment, Option<String>)> {
+        reap_in(Path::new(DIRECTORY), 1_000_000_000);
+        let (segment, reason) = CoreSegment::create(memory_limit, service_name).map_err(|error| raised(&error))?;
+        let inner = Arc::new(segment);
+        // The creator takes a lane at once: a segment without a living worker counts as left behind.
+        inner.lane();
+        Ok((Segment { inner }, reason.map(|error| error.to_string())))
+    }
+
+    #[staticmethod]
+    fn attach(path: PathBuf) -> PyResult<Segment> {
+        let segment = CoreSegment::attach(&path).map_err(|error| raised(&error))?;
+        Ok(Segment {
+            inner: Arc::new(segment),
+        })
+    }
+
+    #[getter]
+    fn path(&self) -> Option<PathBuf> {
+        self.inner.path().map(Path::to_path_buf)
+    }
+
+    #[getter]
+    fn size(&self) -> usize {
+        self.inner.geometry().size
+    }
+
+    #[getter]
+    fn service_name(&self) -> String {
+        self.inner.service()
+    }
+
+    #[getter]
+    fn lane(&self) -> usize {
+        self.inner.lane()
+    }
+
+    fn memory_usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let usage = PyDict::new(py);
+        for (part, bytes) in self.inner.memory_usage() {
+            usage.set_item(part, bytes)?;
+        }
+        Ok(usage)
+    }
+
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let tables = self.inner.tables();
+        let drops = PyDict::new(py);
+        for (reason, name) in Drop::ALL {
+            drops.set_item(name, tables.drops(reason))?;
+        }
+        let workers = PyList::empty(py);
+        for worker in self.inner.alive() {
+            let entry = PyDict::new(py);
+            entry.set_item("lane", worker.lane)?;
+            entry.set_item("pid", worker.pid)?;
+            entry.set_item("started_unix_ns", worker.started_unix_ns)?;
+            workers.append(entry)?;
+        }
+        let count = |offset| {
+            let word = self.inner.region().u32(offset);
+            word.map_or(0, |word| word.load(std::sync::atomic::Ordering::Relaxed))
+        };
+        let status = PyDict::new(py);
+        status.set_item("service_name", self.inner.service())?;
+        status.set_item("size", self.inner.geometry().size)?;
+        status.set_item("workers", workers)?;
+        status.set_item("instruments", tables.instrument_count())?;
+        status.set_item("series", tables.series_count())?;
+        status.set_item("series_limit", self.inner.geometry().series)?;
+        status.set_item("histograms", count(header::HISTOGRAMS))?;
+        status.set_item("drops", drops)?;
+        Ok(status)
+    }
+
+    fn histograms(&self, py: Python<'_>) -> PyResult<Vec<HistogramSeries>> {
+        let inner = Arc::clone(&self.inner);
+        let read = py.detach(move || {
+            let mut scan = Scan::new(&inner);
+            let series: Vec<_> = scan.series().collect();
+            let read = series.into_iter().filter_map(|series| {
+                let distribution = scan.distribution(&series).filter(|found| found.count() > 0)?;
+                Some((series.instrument, inner.attribute_bytes(series.id)?, distribution))
+            });
+            read.collect::<Vec<_>>()
+        });
+        let mut all = Vec::new();
+        for (instrument, bytes, inner) in read {
+            let Some(descriptor) = self.inner.tables().descriptor(instrument) else {
+                continue;
+            };
+            all.push(HistogramSeries {
+                scope: descriptor.scope_name,
+                name: descriptor.name,
+                unit: descriptor.unit,
+                attributes: attributes::to_dict(py, &bytes)?.unbind(),
+                snapshot: Py::new(py, HistogramSnapshot { inner })?,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Makes the instrument `kind` of a scope, or finds it if any worker made it before.
+    #[pyo3(signature = (kind, scope, name, unit, description, boundaries=None, limit=CARDINALITY_LIMIT))]
+    #[allow(clippy::too_many_arguments)]
+    fn instrument(
+        &self,
+        py: Python<'_>,
+        kind: &str,
+        scope: &Bound<'_, PyAny>,
+        name: &str,
+        unit: &str,
+        description: &str,
+        boundaries: Option<Vec<f64>>,
+        limit: u32,
+    ) -> PyResult<Py<PyAny>> {
+        let scope_attributes = scope.getattr("attributes")?;
+        let scope_attributes = match scope_attributes.cast::<PyMapping>() {
+            Ok(mapping) => attributes::canonical(mapping)?,
+            Err(_) => Vec::new(),
+        };
+        let descriptor = Descriptor {
+            kind: kind_of(kind)?,
+            name: name.to_owned(),
+            unit: unit.to_owned(),
+            description: description.to_owned(),
+            scope_name: scope.getattr("name")?.extract()?,
+            scope_version: scope.getattr("version")?.extract()?,
+            scope_schema_url: scope.getattr("schema_url")?.extract()?,
+            scope_attributes,
+            boundaries,
+        };
+        new_object(
+            py,
+            Instrument::new(&self.inner, &descriptor, scope.clone().unbind(), limit),
+        )
+    }
+
+    /// What an instrument is, by number; none if there is no such instrument.
+    fn descriptor<'py>(&self, py: Python<'py>, instrument: u32) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(found) = self.inner.tables().descriptor(InstrumentId(instrument)) else {
+            return Ok(None);
+        };
+        let dict = PyDict::new(py);
+        dict.set_item("kind", kind_name(found.kind))?;
+        dict.set_item("name", found.name)?;
+        dict.set_item("unit", found.unit)?;
+        dict.set_item("description", found.description)?;
+        dict.set_item("scope_name", found.scope_name)?;
+        dict.set_item("scope_version", found.scope_version)?;
+        dict.set_item("scope_schema_url", found.scope_schema_url)?;
+        dict.set_item("scope_attributes", attributes::to_dict(py, &found.scope_attributes)?)?;
+        dict.set_item("boundaries", found.boundaries)?;
+        Ok(Some(dict))
+    }
+
+    fn lead(&self) -> bool {
+        self.inner.lead()
+    }
+
+    fn after_fork_in_child(&self) {
+        self.inner.after_fork_in_child();
+    }
+
+    fn close(&self) {
+        self.inner.close();
+    }
+
+    fn __repr__(&self) -> String {
+        let path = self.inner.path().map_or("private".into(), |path| path.display().to_string());
+        format!("<otel_perf.Segment {path} of {} bytes>", self.inner.geometry().size)
+    }
+}
+
+/// Paths of this user's segments that a living process uses, newest first.
+#[pyfunction]
+#[pyo3(signature = (service_name=None))]
+pub fn find(service_name: Option<&str>) -> Vec<PathBuf> {
+    find_segments(service_name)
+}
