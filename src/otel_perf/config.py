@@ -1,0 +1,258 @@
+"""Settings: the only reader of the environment, and the judge of its values.
+
+A wrong value never stops the application. It is reported in one line that names variable, value and accepted values, and the default takes its place,
+also for the standard variables that the SDK would answer with an exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from os import environ
+from typing import TYPE_CHECKING
+
+from opentelemetry.environment_variables import (
+    OTEL_LOGS_EXPORTER,
+    OTEL_METRICS_EXPORTER,
+    OTEL_PYTHON_ID_GENERATOR,
+    OTEL_TRACES_EXPORTER,
+)
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_COMPRESSION,
+    OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_LOGS_COMPRESSION,
+    OTEL_EXPORTER_OTLP_LOGS_ENDPOINT,
+    OTEL_EXPORTER_OTLP_LOGS_PROTOCOL,
+    OTEL_EXPORTER_OTLP_LOGS_TIMEOUT,
+    OTEL_EXPORTER_OTLP_METRICS_COMPRESSION,
+    OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION,
+    OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+    OTEL_EXPORTER_OTLP_METRICS_PROTOCOL,
+    OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE,
+    OTEL_EXPORTER_OTLP_METRICS_TIMEOUT,
+    OTEL_EXPORTER_OTLP_PROTOCOL,
+    OTEL_EXPORTER_OTLP_TIMEOUT,
+    OTEL_EXPORTER_OTLP_TRACES_COMPRESSION,
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
+    OTEL_EXPORTER_OTLP_TRACES_TIMEOUT,
+    OTEL_EXPORTER_PROMETHEUS_HOST,
+    OTEL_EXPORTER_PROMETHEUS_PORT,
+    OTEL_METRIC_EXPORT_INTERVAL,
+    OTEL_METRIC_EXPORT_TIMEOUT,
+    OTEL_METRICS_EXEMPLAR_FILTER,
+    OTEL_SDK_DISABLED,
+    OTEL_SERVICE_NAME,
+    OTEL_TRACES_SAMPLER,
+    OTEL_TRACES_SAMPLER_ARG,
+)
+from opentelemetry.util._importlib_metadata import entry_points
+
+from otel_perf._core import MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MAX, MEMORY_LIMIT_MIN
+from otel_perf.environment_variables import OTEL_PERF_CARDINALITY_LIMIT, OTEL_PERF_MEMORY_LIMIT, OTEL_PERF_SEGMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, MutableMapping
+
+_logger = logging.getLogger(__name__)
+
+CARDINALITY_LIMIT_DEFAULT = 2000
+CARDINALITY_LIMIT_MAX = 1_000_000
+
+_ENDPOINTS = {
+    OTEL_METRICS_EXPORTER: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
+    OTEL_TRACES_EXPORTER: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+    OTEL_LOGS_EXPORTER: OTEL_EXPORTER_OTLP_LOGS_ENDPOINT,
+}
+_GROUPS = {
+    OTEL_METRICS_EXPORTER: "opentelemetry_metrics_exporter",
+    OTEL_TRACES_EXPORTER: "opentelemetry_traces_exporter",
+    OTEL_LOGS_EXPORTER: "opentelemetry_logs_exporter",
+}
+_PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment asks for, checked.
+
+    Attributes:
+        memory_limit: Bytes of the segment.
+        cardinality_limit: Series per instrument before the overflow series.
+        segment_path: Segment of the process that started this one, or None.
+        service_name: ``OTEL_SERVICE_NAME``, empty if not set.
+        prometheus_host: Address that the Prometheus endpoint binds to.
+        prometheus_port: Port of the Prometheus endpoint.
+        disabled: Whether ``OTEL_SDK_DISABLED`` is true.
+    """
+
+    memory_limit: int = MEMORY_LIMIT_DEFAULT
+    cardinality_limit: int = CARDINALITY_LIMIT_DEFAULT
+    segment_path: str | None = None
+    service_name: str = ""
+    prometheus_host: str = "localhost"
+    prometheus_port: int = 9464
+    disabled: bool = False
+
+    @staticmethod
+    def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
+        """Reads the environment; wrong values are logged and replaced by defaults.
+
+        Args:
+            env: The environment to read.
+
+        Returns:
+            The settings.
+        """
+        return Settings(
+            memory_limit=_integer(
+                env, OTEL_PERF_MEMORY_LIMIT, MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MIN, MEMORY_LIMIT_MAX
+            ),
+            cardinality_limit=_integer(
+                env, OTEL_PERF_CARDINALITY_LIMIT, CARDINALITY_LIMIT_DEFAULT, 1, CARDINALITY_LIMIT_MAX
+            ),
+            segment_path=env.get(OTEL_PERF_SEGMENT) or None,
+            service_name=env.get(OTEL_SERVICE_NAME, ""),
+            prometheus_host=env.get(OTEL_EXPORTER_PROMETHEUS_HOST) or "localhost",
+            prometheus_port=_integer(env, OTEL_EXPORTER_PROMETHEUS_PORT, 9464, 0, 65535),
+            disabled=env.get(OTEL_SDK_DISABLED, "").strip().lower() == "true",
+        )
+
+
+def report(variable: str, value: str, accepted: str, instead: str) -> None:
+    """Logs the one line that a wrong value gets."""
+    _logger.warning("%s=%r is not accepted (accepted: %s); %s", variable, value, accepted, instead)
+
+
+def _integer(env: MutableMapping[str, str], variable: str, default: int, low: int, high: int) -> int:
+    text = env.get(variable, "").strip()
+    if not text:
+        return default
+    try:
+        number = int(text)
+    except ValueError:
+        number = low - 1
+    if low <= number <= high:
+        return number
+    report(variable, text, f"an integer from {low} to {high}", f"using {default}")
+    return default
+
+
+def set_defaults(env: MutableMapping[str, str] = environ) -> None:
+    """Chooses the exporters that nobody named: OTLP where an OTLP endpoint is named, else Prometheus for metrics and none for the rest.
+
+    Args:
+        env: The environment to complete; variables that are set stay as they are.
+    """
+    for variable, endpoint in _ENDPOINTS.items():
+        if env.get(variable, "").strip():
+            continue
+        if env.get(endpoint) or env.get(OTEL_EXPORTER_OTLP_ENDPOINT):
+            env[variable] = "otlp"
+        else:
+            env[variable] = "prometheus" if variable == OTEL_METRICS_EXPORTER else "none"
+
+
+def sanitise(env: MutableMapping[str, str] = environ) -> None:
+    """Takes values out of the environment that would make the SDK raise or complain without naming them; one line each.
+
+    Args:
+        env: The environment to correct.
+    """
+    for variable, accepted, is_accepted in _standard_rules():
+        value = env.get(variable, "")
+        if value.strip() and not is_accepted(value.strip()):
+            report(variable, value, accepted, "using the default")
+            del env[variable]
+    for variable, group in _GROUPS.items():
+        _sanitise_exporters(env, variable, group)
+
+
+def _standard_rules() -> Iterator[tuple[str, str, Callable[[str], bool]]]:
+    def choice(*words: str, lower: bool = True) -> Callable[[str], bool]:
+        return lambda value: (value.lower() if lower else value) in words
+
+    for variable in (
+        OTEL_EXPORTER_OTLP_PROTOCOL,
+        OTEL_EXPORTER_OTLP_METRICS_PROTOCOL,
+        OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
+        OTEL_EXPORTER_OTLP_LOGS_PROTOCOL,
+    ):
+        yield variable, "grpc, http/protobuf", choice(*_PROTOCOLS, lower=False)
+    for variable in (OTEL_METRIC_EXPORT_INTERVAL, OTEL_METRIC_EXPORT_TIMEOUT):
+        yield variable, "a positive number of milliseconds", _positive
+    yield (
+        OTEL_METRICS_EXEMPLAR_FILTER,
+        "trace_based, always_on, always_off",
+        choice("trace_based", "always_on", "always_off", lower=False),
+    )
+    yield (
+        OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE,
+        "cumulative, delta, lowmemory",
+        choice("cumulative", "delta", "lowmemory"),
+    )
+    yield (
+        OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION,
+        "explicit_bucket_histogram, base2_exponential_bucket_histogram",
+        choice("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
+    )
+    samplers = _names("opentelemetry_traces_sampler")
+    yield OTEL_TRACES_SAMPLER, ", ".join(samplers), choice(*samplers, lower=False)
+    yield OTEL_TRACES_SAMPLER_ARG, "a number from 0 to 1, for samplers by ratio", _ratio
+    generators = _names("opentelemetry_id_generator")
+    yield OTEL_PYTHON_ID_GENERATOR, ", ".join(generators), choice(*generators, lower=False)
+    for variable in (
+        OTEL_EXPORTER_OTLP_TIMEOUT,
+        OTEL_EXPORTER_OTLP_METRICS_TIMEOUT,
+        OTEL_EXPORTER_OTLP_TRACES_TIMEOUT,
+        OTEL_EXPORTER_OTLP_LOGS_TIMEOUT,
+    ):
+        yield variable, "a positive number of seconds", _positive
+    for variable in (
+        OTEL_EXPORTER_OTLP_COMPRESSION,
+        OTEL_EXPORTER_OTLP_METRICS_COMPRESSION,
+        OTEL_EXPORTER_OTLP_TRACES_COMPRESSION,
+        OTEL_EXPORTER_OTLP_LOGS_COMPRESSION,
+    ):
+        yield variable, "none, gzip, deflate", choice("none", "gzip", "deflate")
+
+
+def _positive(value: str) -> bool:
+    try:
+        number = float(value)
+    except ValueError:
+        return False
+    return number > 0 and not math.isnan(number)
+
+
+def _ratio(value: str) -> bool:
+    # Samplers that are not by ratio take arguments of their own.
+    if "traceidratio" not in environ.get(OTEL_TRACES_SAMPLER, ""):
+        return True
+    try:
+        return 0 <= float(value) <= 1
+    except ValueError:
+        return False
+
+
+def _names(group: str) -> list[str]:
+    return sorted({entry_point.name for entry_point in entry_points(group=group)})
+
+
+def _sanitise_exporters(env: MutableMapping[str, str], variable: str, group: str) -> None:
+    value = env.get(variable, "")
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names or [name.lower() for name in names] == ["none"]:
+        return
+    installed = _names(group)
+    accepted = ["none", *installed]
+    if any(name.startswith("otlp_proto_") for name in installed):
+        accepted.append("otlp")
+    unknown = [name for name in names if name not in accepted or name == "none"]
+    if unknown:
+        known = [name for name in names if name not in unknown]
+        instead = f"using {','.join(known)}" if known else "using none"
+        hint = ", otlp after 'pip install otel-perf[otlp]'" if "otlp" in unknown else ""
+        report(variable, value, ", ".join(sorted(accepted)) + hint, instead)
+        env[variable] = ",".join(known) or "none"

@@ -1,0 +1,28 @@
+"""Every environment variable that otel_perf reads besides the standard ``OTEL_*`` ones, as documented constants.
+
+``opentelemetry-instrument`` makes an option of each: ``OTEL_PERF_MEMORY_LIMIT`` is also ``--perf_memory_limit``.
+"""
+
+OTEL_PERF_MEMORY_LIMIT = "OTEL_PERF_MEMORY_LIMIT"
+"""
+.. envvar:: OTEL_PERF_MEMORY_LIMIT
+
+Bytes of the segment that holds all metric state of the service, all workers together. Default 1048576, accepted 131072 to 1073741824.
+When it is full, new attribute sets are counted in the overflow series of their instrument (``otel.metric.overflow=true``).
+"""
+
+OTEL_PERF_CARDINALITY_LIMIT = "OTEL_PERF_CARDINALITY_LIMIT"
+"""
+.. envvar:: OTEL_PERF_CARDINALITY_LIMIT
+
+Series per instrument before further attribute sets are counted in its overflow series. Default 2000, as the OpenTelemetry
+specification recommends; accepted 1 to 1000000.
+"""
+
+OTEL_PERF_SEGMENT = "OTEL_PERF_SEGMENT"
+"""
+.. envvar:: OTEL_PERF_SEGMENT
+
+Path of the segment to attach to. Set by the first instrumented process for the processes that it starts; there is no need to set it by hand.
+A child whose ``OTEL_SERVICE_NAME`` differs ignores it and makes a segment of its own.
+"""

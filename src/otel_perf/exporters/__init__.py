@@ -1,0 +1,1 @@
+"""Exporters: ways by which metrics leave the process."""

@@ -1,0 +1,50 @@
+"""Prometheus endpoint: the stock reader behind an HTTP server that a taken port or a fork cannot turn into a fault."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from prometheus_client import start_http_server
+
+if TYPE_CHECKING:
+    from otel_perf.config import Settings
+
+_logger = logging.getLogger(__name__)
+
+_servers: list[Any] = []
+
+
+def serve(settings: Settings) -> PrometheusMetricReader | None:
+    """Starts the endpoint and returns the reader that feeds it.
+
+    Args:
+        settings: Host and port.
+
+    Returns:
+        The reader; None, after one log line, if the address cannot be had.
+    """
+    try:
+        server, _thread = start_http_server(port=settings.prometheus_port, addr=settings.prometheus_host)
+    except OSError as error:
+        _logger.warning(
+            "No Prometheus endpoint: %s:%s cannot be used (%s); set OTEL_EXPORTER_PROMETHEUS_PORT to a free port",
+            settings.prometheus_host,
+            settings.prometheus_port,
+            error,
+        )
+        return None
+    _servers.append(server)
+    return PrometheusMetricReader()
+
+
+def _after_fork_in_child() -> None:
+    # The thread that serves lives on in the parent only. An inherited socket would keep the port taken after the parent's end.
+    for server in _servers:
+        server.socket.close()
+    _servers.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

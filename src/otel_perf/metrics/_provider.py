@@ -1,0 +1,150 @@
+"""MeterProvider: the SDK's, with native instruments behind it."""
+
+from __future__ import annotations
+
+import logging
+from threading import Lock
+from typing import TYPE_CHECKING, Any, cast
+
+from opentelemetry.metrics import NoOpMeter
+from opentelemetry.sdk import metrics as sdk
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from otel_perf import segment as segments
+from otel_perf.config import Settings
+from otel_perf.metrics._consumer import NativeConsumer
+from otel_perf.metrics._meter import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.metrics import Meter as APIMeter
+    from opentelemetry.sdk.metrics import ExemplarFilter
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.metrics.view import View
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.util.types import Attributes
+
+_logger = logging.getLogger(__name__)
+
+
+class MeterProvider(sdk.MeterProvider):
+    """Provides meters whose instruments record into a segment of shared memory; stock readers and exporters work unchanged.
+
+    Args:
+        metric_readers: Readers to collect for.
+        resource: Resource of the metrics; detected if not given.
+        exemplar_filter: As the SDK's; kept, but recordings carry no exemplars yet.
+        shutdown_on_exit: Whether to shut down when the interpreter exits.
+        views: Must be empty.
+        segment: Segment to record into; a new one of ``OTEL_PERF_MEMORY_LIMIT`` bytes, removed at shutdown, if not given.
+
+    Raises:
+        ValueError: Views are given, or a reader wants an aggregation that its kind of instrument does not have.
+        SegmentError: No memory can be mapped.
+    """
+
+    def __init__(
+        self,
+        metric_readers: Sequence[MetricReader] = (),
+        resource: Resource | None = None,
+        exemplar_filter: ExemplarFilter | None = None,
+        shutdown_on_exit: bool = True,
+        views: Sequence[View] = (),
+        *,
+        segment: segments.Segment | None = None,
+        _settings: Settings | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if views:
+            raise ValueError("views are not supported by otel_perf.MeterProvider; accepted is an empty sequence")
+        settings = _settings or Settings.from_environment()
+        self._owned_segment = None
+        if segment is None:
+            segment = self._owned_segment = segments.create(settings.memory_limit, settings.service_name)
+        self._segment = segment
+        # Before the SDK's constructor, which hands this provider to the readers, which may make instruments at once.
+        self._consumer = NativeConsumer(segment, settings.cardinality_limit)
+        super().__init__(metric_readers, resource, exemplar_filter, shutdown_on_exit, views, **kwargs)
+        self._metric_readers = tuple(metric_readers)
+        self._consumer.use(self._sdk_config)
+        self._measurement_consumer = cast("Any", self._consumer)
+        for reader in self._metric_readers:
+            self._consumer.add_metric_reader(reader)
+            _let_collect(reader, self._consumer)
+
+    @property
+    def segment(self) -> segments.Segment:
+        """The segment that the instruments record into."""
+        return self._segment
+
+    def get_meter(
+        self,
+        name: str,
+        version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> APIMeter:
+        """Returns the meter of an instrumentation scope, see `opentelemetry.metrics.MeterProvider.get_meter`."""
+        if self._disabled:
+            return NoOpMeter(name, version=version, schema_url=schema_url)
+        if self._shutdown:
+            _logger.warning("A shutdown `MeterProvider` can not provide a `Meter`")
+            return NoOpMeter(name, version=version, schema_url=schema_url)
+        if not name:
+            _logger.warning("Meter name cannot be None or empty.")
+            return NoOpMeter(name, version=version, schema_url=schema_url)
+        scope = InstrumentationScope(name, version, schema_url, attributes)
+        with self._meter_lock:
+            meter = self._meters.get(scope)
+            if meter is None:
+                enabled = self._apply_meter_configurator(scope).is_enabled
+                meter = self._meters[scope] = Meter(scope, self._consumer, enabled=enabled)
+            return meter
+
+    def add_metric_reader(self, metric_reader: MetricReader) -> None:
+        """Adds a reader, which from now on is flushed and shut down with the provider."""
+        known = metric_reader in self._metric_readers
+        super().add_metric_reader(metric_reader)
+        if not known:
+            self._metric_readers = (*self._metric_readers, metric_reader)
+            metric_reader._set_meter_provider(self)
+
+    def remove_metric_reader(self, metric_reader: MetricReader) -> None:
+        """Shuts a reader down and forgets it."""
+        super().remove_metric_reader(metric_reader)
+        self._metric_readers = tuple(reader for reader in self._metric_readers if reader is not metric_reader)
+
+    def shutdown(self, timeout_millis: float = 30_000) -> None:
+        """Collects once more, shuts the readers down and, if the provider made its segment, removes it.
+
+        Args:
+            timeout_millis: Time that the readers may take together.
+
+        Raises:
+            Exception: A reader failed; the text names each.
+        """
+        try:
+            super().shutdown(timeout_millis)
+        finally:
+            if self._owned_segment is not None:
+                segments.close(self._owned_segment)
+                self._owned_segment = None
+
+    def _handle_fork(self) -> None:
+        # Unlike the SDK's, the resource stays: the group of workers is one stream with one service.instance.id.
+        self._lock = Lock()
+        self._meter_lock = Lock()
+        sdk.MeterProvider._all_metric_readers_lock = Lock()
+        for meter in self._meters.values():
+            cast("Meter", meter).after_fork_in_child()
+        for reader in self._metric_readers:
+            # The stock periodic reader restarts its thread but keeps this lock, which its parent may have held.
+            if hasattr(reader, "_export_lock"):
+                reader._export_lock = Lock()
+        self._consumer.after_fork_in_child()
+
+
+def _let_collect(reader: MetricReader, consumer: NativeConsumer) -> None:
+    """The one place that uses the SDK's seam between readers and providers; tests/unit/test_sdk_seam.py guards it."""
+    reader._set_collect_callback(cast("Any", consumer.collect))

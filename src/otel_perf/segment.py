@@ -1,0 +1,114 @@
+"""Which segment this process records into: create, attach, find, and what a fork or the end of the process does to it."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from otel_perf import _core
+from otel_perf._core import HistogramSeries, HistogramSnapshot, SegmentError, find
+from otel_perf.environment_variables import OTEL_PERF_SEGMENT
+
+if TYPE_CHECKING:
+    from otel_perf.config import Settings
+
+__all__ = ["HistogramSeries", "HistogramSnapshot", "Segment", "SegmentError", "default_segment", "find", "open_default"]
+
+_logger = logging.getLogger(__name__)
+
+Segment = _core.Segment
+
+_open: weakref.WeakSet[Segment] = weakref.WeakSet()
+_default: Segment | None = None
+
+
+def create(memory_limit: int, service_name: str) -> Segment:
+    """Creates a segment for this process and the ones it forks.
+
+    Args:
+        memory_limit: Size in bytes.
+        service_name: Service that the segment belongs to; children of other services do not attach.
+
+    Returns:
+        The segment; a private one, with a warning, where shared memory cannot be had under a name.
+
+    Raises:
+        SegmentError: The size is not accepted or no memory can be mapped.
+    """
+    segment = Segment.create(memory_limit, service_name)
+    if segment.private_because is not None:
+        _logger.warning(
+            "Metrics are kept in private memory, which forked workers share but spawned ones and other programs do not see: %s",
+            segment.private_because,
+        )
+    _open.add(segment)
+    return segment
+
+
+def open_default(settings: Settings) -> Segment:
+    """Opens the segment of the service: the one that the parent process named, or else a new one that children will find.
+
+    Args:
+        settings: Checked settings.
+
+    Returns:
+        The segment, the same one at every call.
+    """
+    global _default  # noqa: PLW0603 - one segment a process is the idea.
+    if _default is not None:
+        return _default
+    segment = _attach_named(settings)
+    if segment is None:
+        segment = create(settings.memory_limit, settings.service_name)
+        if segment.path is not None:
+            os.environ[OTEL_PERF_SEGMENT] = str(segment.path)
+    _open.add(segment)
+    _default = segment
+    return segment
+
+
+def _attach_named(settings: Settings) -> Segment | None:
+    if settings.segment_path is None:
+        return None
+    try:
+        segment = Segment.attach(settings.segment_path)
+    except SegmentError as error:
+        _logger.warning("%s=%s: %s; using a segment of its own", OTEL_PERF_SEGMENT, settings.segment_path, error)
+        return None
+    if segment.service_name != settings.service_name:
+        return None
+    return segment
+
+
+def default_segment() -> Segment | None:
+    """The segment of the service, or None while nothing is configured."""
+    return _default
+
+
+def close(segment: Segment) -> None:
+    """Gives the segment's lane back and removes its file if no other process uses it."""
+    global _default  # noqa: PLW0603 - see open_default.
+    if segment is _default:
+        if os.environ.get(OTEL_PERF_SEGMENT) == str(segment.path):
+            del os.environ[OTEL_PERF_SEGMENT]
+        _default = None
+    _open.discard(segment)
+    segment.close()
+
+
+def _after_fork_in_child() -> None:
+    for segment in list(_open):
+        segment.after_fork_in_child()
+
+
+def _close_all() -> None:
+    for segment in list(_open):
+        close(segment)
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+# Registered at import, hence run after the providers' own exit handlers, which still export.
+atexit.register(_close_all)
