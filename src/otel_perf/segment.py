@@ -1,4 +1,4 @@
-"""Which segment this process records into: create, attach, find, and what a fork or the end of the process does to it."""
+"""Which segment this process records into: create, attach, find, and what the end of the process does to it."""
 
 from __future__ import annotations
 
@@ -99,16 +99,10 @@ def close(segment: Segment) -> None:
     segment.close()
 
 
-def _after_fork_in_child() -> None:
-    for segment in list(_open):
-        segment.after_fork_in_child()
-
-
 def _close_all() -> None:
     for segment in list(_open):
         close(segment)
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
 # Registered at import, hence run after the providers' own exit handlers, which still export.
 atexit.register(_close_all)

@@ -20,11 +20,13 @@ pub enum Drop {
     Corrupt = 6,
     /// Panic in native code that was caught at the Python border.
     Panic = 7,
+    /// Amount that is no number, or attributes that are no mapping: answered as the SDK does.
+    WrongType = 8,
 }
 
 impl Drop {
     /// All reasons with the name under which each is reported.
-    pub const ALL: [(Drop, &'static str); 8] = [
+    pub const ALL: [(Drop, &'static str); 9] = [
         (Drop::NonFinite, "non_finite"),
         (Drop::Negative, "negative"),
         (Drop::Overflow, "overflow"),
@@ -33,5 +35,6 @@ impl Drop {
         (Drop::LongAttributes, "long_attributes"),
         (Drop::Corrupt, "corrupt"),
         (Drop::Panic, "panic"),
+        (Drop::WrongType, "wrong_type"),
     ];
 }

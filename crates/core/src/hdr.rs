@@ -202,13 +202,8 @@ pub fn units_per_one(unit: &str) -> f64 {
 /// `value` of the instrument in integer units, rounded to nearest and clamped to the range that has slots.
 #[inline]
 pub fn to_units(value: f64, per_one: f64) -> u64 {
-    // The cast saturates, so that values beyond the range land in the last slot.
-    let units = (value * per_one + 0.5) as u64;
-    if units > MAX_VALUE {
-        MAX_VALUE
-    } else {
-        units
-    }
+    // The cast saturates, so that values beyond the range land in the last slot. To a signed integer it is one instruction.
+    ((value * per_one + 0.5) as i64).clamp(0, MAX_VALUE as i64) as u64
 }
 
 #[cfg(test)]

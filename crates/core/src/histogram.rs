@@ -89,11 +89,11 @@ impl Block {
         }
     }
 
-    /// Byte offset of its first slot.
+    /// Byte offset of its first slot. Not checked against the pool's end: every access goes through [`Region`], which checks.
     #[inline]
-    fn slots_at(self, geometry: &Geometry) -> Option<usize> {
-        let start = geometry.line(self.line())?;
-        Some(if self.is_linked() { start + LINE } else { start })
+    fn slots_at(self, geometry: &Geometry) -> usize {
+        // The linked flag is bit 4, and a link takes one line of 64 bytes.
+        geometry.pool_at + self.line() as usize * LINE + ((self.0 & 16) as usize * (LINE / 16))
     }
 }
 
@@ -151,6 +151,23 @@ impl<'a> Histogram<'a> {
             return Recorded::Corrupt;
         };
         let block = Block(entry.load(Acquire));
+        // Nearly all recordings: three digits, node and page exist.
+        if block.0 & 3 == Level::Three as u32 + 1 {
+            let slot = (value >> octave.saturating_sub(1)) as usize & 1023;
+            let Some(reference) = self.page_reference(block, slot) else {
+                return Recorded::Corrupt;
+            };
+            let page = Block(reference.load(Acquire));
+            if page.0 != 0 {
+                return self.count(reference, page, slot % PAGE);
+            }
+        }
+        self.record_elsewhere(value, octave, entry, block)
+    }
+
+    /// Recordings at the coarser steps, and those that need a new block.
+    #[inline(never)]
+    fn record_elsewhere(&self, value: u64, octave: usize, entry: &AtomicU32, block: Block) -> Recorded {
         let Some(level) = block.level() else {
             return self.record_new_octave(value, octave, entry);
         };
@@ -171,44 +188,43 @@ impl<'a> Histogram<'a> {
     /// The word of a node that refers to the page of `slot`.
     #[inline]
     fn page_reference(&self, node: Block, slot: usize) -> Option<&'a AtomicU32> {
-        self.region.u32(node.slots_at(self.geometry)? + 4 * (slot / PAGE))
+        self.region.u32(node.slots_at(self.geometry) + 4 * (slot / PAGE))
     }
 
     /// Adds one to a slot of the page that `reference` held a moment ago.
     #[inline]
     fn count(&self, reference: &AtomicU32, page: Block, slot: usize) -> Recorded {
-        let Some(start) = page.slots_at(self.geometry) else {
-            return Recorded::Corrupt;
-        };
-        if page.width() == 0 {
-            let Some(word) = self.region.u16(start + 2 * slot) else {
-                return Recorded::Corrupt;
-            };
-            let before = word.fetch_add(1, Relaxed);
-            if before < 0xC000 {
-                return Recorded::Counted;
-            }
-            if self.widen(reference, page) || before < 0xFF00 {
-                return Recorded::Counted;
-            }
-            // No wider page can be had and the slot is nearly full: take the count back and let the overflow series have it.
-            // The margin is larger than the number of threads that can be between these two lines at once.
-            word.fetch_sub(1, Relaxed);
-            return Recorded::NoRoom;
-        }
-        self.count_wide(reference, page, start, slot)
-    }
-
-    fn count_wide(&self, reference: &AtomicU32, page: Block, start: usize, slot: usize) -> Recorded {
-        if page.width() != 1 {
-            return match self.region.u64(start + 8 * slot) {
+        let start = page.slots_at(self.geometry);
+        match page.width() {
+            0 => self.count_narrow(reference, page, start, slot),
+            1 => self.count_wide(reference, page, start, slot),
+            _ => match self.region.u64(start + 8 * slot) {
                 Some(word) => {
                     word.fetch_add(1, Relaxed);
                     Recorded::Counted
                 }
                 None => Recorded::Corrupt,
-            };
+            },
         }
+    }
+
+    #[inline]
+    fn count_narrow(&self, reference: &AtomicU32, page: Block, start: usize, slot: usize) -> Recorded {
+        let Some(word) = self.region.u16(start + 2 * slot) else {
+            return Recorded::Corrupt;
+        };
+        let before = word.fetch_add(1, Relaxed);
+        if before < 0xC000 || self.widen(reference, page) || before < 0xFF00 {
+            return Recorded::Counted;
+        }
+        // No wider page can be had and the slot is nearly full: take the count back and let the overflow series have it.
+        // The margin is larger than the number of threads that can be between these two lines at once.
+        word.fetch_sub(1, Relaxed);
+        Recorded::NoRoom
+    }
+
+    #[inline]
+    fn count_wide(&self, reference: &AtomicU32, page: Block, start: usize, slot: usize) -> Recorded {
         let Some(word) = self.region.u32(start + 4 * slot) else {
             return Recorded::Corrupt;
         };
@@ -458,7 +474,7 @@ impl<'a> Histogram<'a> {
         slots: usize,
         out: &mut Vec<(Slot, u64)>,
     ) -> Option<()> {
-        let start = page.slots_at(self.geometry)?;
+        let start = page.slots_at(self.geometry);
         for index in 0..slots {
             let count = match page.width() {
                 0 => u64::from(self.region.u16(start + 2 * index)?.load(Relaxed)),

@@ -7,8 +7,9 @@
 //! | counter, up-down counter, histogram sum | sum of the integers, `i64` | sum of the floats, `f64` bits |
 //! | gauge and observable | value, `i64` or `f64` bits | stamp: monotonic nanoseconds × 4 + type (1 integer, 2 float) |
 //!
-//! Cells of 64 consecutive series form a chunk, allocated when the worker first records into one of them. Sums are
-//! atomic adds, so they stay right even where two processes come to share a lane (worker 65, or a fork that ran no hooks).
+//! Cells of 64 consecutive series form a chunk, allocated when the worker first records into one of them. A worker that lets no two of its
+//! threads record at once (the GIL does that) adds with plain loads and stores; otherwise, and in the common lane, which the workers from the
+//! 64th on share, adding is a locked instruction.
 //! A dead worker's lane is not emptied: the next owner of the slot goes on adding to the same sums, which loses nothing and needs no
 //! moving of values. Only what ends with the worker, gauges and up-down counters, is cleared by the next owner, and not read until then.
 //!
@@ -58,6 +59,21 @@ impl Cell {
     #[inline]
     pub fn add_int(&self, amount: i64) {
         self.first.fetch_add(amount as u64, Relaxed);
+    }
+
+    /// As [`Cell::add_int`], for a cell that nobody else writes.
+    #[inline]
+    pub fn add_int_alone(&self, amount: i64) {
+        let sum = self.first.load(Relaxed).wrapping_add(amount as u64);
+        self.first.store(sum, Relaxed);
+    }
+
+    /// As [`Cell::add_float`], for a cell that nobody else writes.
+    #[inline]
+    pub fn add_float_alone(&self, amount: f64) -> bool {
+        let bits = self.second.load(Relaxed);
+        self.second.store((f64::from_bits(bits) + amount).to_bits(), Relaxed);
+        bits == 0
     }
 
     /// Adds a float; true if it may be the first one in this cell.

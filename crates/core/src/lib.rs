@@ -7,6 +7,7 @@ pub mod clock;
 pub mod distribution;
 pub mod drops;
 pub mod error;
+pub mod fork;
 pub mod hdr;
 pub mod histogram;
 pub mod instrument;

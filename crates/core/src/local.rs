@@ -1,28 +1,41 @@
 //! The series as one process records into them: the hot path.
 //!
-//! A [`LocalSeries`] keeps the address of the cell in this process's lane, so that a recording is one load of that address and one atomic
-//! add. The address is null until the first recording after creation or fork.
+//! A [`LocalSeries`] keeps the address of the cell in this process's lane, so that a recording is one look at the fork count, one load of that
+//! address and one add. The address is looked up at the first recording after creation or fork.
 
 use std::ptr;
-use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 use std::sync::Arc;
 
 use crate::clock::{monotonic_ns, unix_ns};
 use crate::drops::Drop;
+use crate::fork;
 use crate::hdr::to_units;
 use crate::histogram::{Histogram, Recorded};
 use crate::lane::{Cell, Number};
+use crate::layout::Geometry;
+use crate::region::Region;
 use crate::segment::Segment;
 use crate::tables::SeriesId;
+
+/// No fork count: the cell was not looked up yet.
+const NEVER: u32 = u32::MAX;
 
 /// A series that this process records into.
 #[derive(Debug)]
 pub struct LocalSeries {
     segment: Arc<Segment>,
+    /// Copies of what leads to the segment's words, so that a recording follows no pointers; `segment` keeps the mapping alive.
+    region: Region,
+    geometry: Geometry,
     id: SeriesId,
-    /// The cell in this process's lane, or null. Invariant: points into the mapping that `segment` keeps alive.
+    /// The cell in this process's lane. Invariant: if `forks` is the fork count, it points into the mapping that `segment` keeps alive.
     cell: AtomicPtr<Cell>,
+    /// Fork count at which `cell` was looked up.
+    forks: AtomicU32,
+    /// Whether nobody else writes the cell, so that adding needs no locked instruction.
+    exclusive: AtomicBool,
     /// Byte offset of the histogram header; 0 if the series is no histogram.
     histogram_at: usize,
     /// Integer units per unit of the instrument.
@@ -40,16 +53,18 @@ impl LocalSeries {
         overflow: Option<Arc<LocalSeries>>,
     ) -> Option<Arc<LocalSeries>> {
         let record = segment.tables().read_series(id)?;
-        let local = Arc::new(LocalSeries {
+        Some(Arc::new(LocalSeries {
             segment: Arc::clone(segment),
+            region: *segment.region(),
+            geometry: *segment.geometry(),
             id,
             cell: AtomicPtr::new(ptr::null_mut()),
+            forks: AtomicU32::new(NEVER),
+            exclusive: AtomicBool::new(false),
             histogram_at: record.histogram_at.unwrap_or(0),
             per_one,
             overflow,
-        });
-        segment.remember(&local);
-        Some(local)
+        }))
     }
 
     /// Its number.
@@ -57,19 +72,13 @@ impl LocalSeries {
         self.id
     }
 
-    /// Makes the next recording look the cell up again.
-    pub fn forget_cell(&self) {
-        self.cell.store(ptr::null_mut(), Release);
-    }
-
     #[inline]
     fn cell(&self) -> Option<&Cell> {
-        let cell = self.cell.load(Acquire);
-        if cell.is_null() {
+        if self.forks.load(Acquire) != fork::count() {
             return self.find_cell();
         }
-        // SAFETY: the invariant of the field: not null means inside the mapping, which `self.segment` keeps alive.
-        Some(unsafe { &*cell })
+        // SAFETY: the invariant of the field.
+        Some(unsafe { &*self.cell.load(Relaxed) })
     }
 
     /// First recording after creation or fork: joins a lane, or uses the common one when the pool is exhausted.
@@ -77,11 +86,15 @@ impl LocalSeries {
     fn find_cell(&self) -> Option<&Cell> {
         let tables = self.segment.tables();
         let lanes = tables.lanes();
-        let lane = self.segment.lane();
-        let at = lanes.cell_at(lane, self.id).or_else(|| lanes.cell_at(0, self.id))?;
+        let own = self.segment.lane();
+        let (lane, at) = [own, 0]
+            .into_iter()
+            .find_map(|lane| Some((lane, lanes.cell_at(lane, self.id)?)))?;
         let cell = self.segment.region().cell(at)?;
         tables.touch(self.id, unix_ns());
-        self.cell.store(ptr::from_ref(cell).cast_mut(), Release);
+        self.exclusive.store(self.segment.is_exclusive(lane), Relaxed);
+        self.cell.store(ptr::from_ref(cell).cast_mut(), Relaxed);
+        self.forks.store(fork::count(), Release);
         Some(cell)
     }
 
@@ -92,9 +105,15 @@ impl LocalSeries {
             return self.segment.count_drop(Drop::Corrupt);
         };
         match amount {
+            Number::Int(amount) if self.exclusive.load(Relaxed) => cell.add_int_alone(amount),
             Number::Int(amount) => cell.add_int(amount),
             Number::Float(amount) => {
-                if cell.add_float(amount) {
+                let first = if self.exclusive.load(Relaxed) {
+                    cell.add_float_alone(amount)
+                } else {
+                    cell.add_float(amount)
+                };
+                if first {
                     self.segment.tables().mark_float(self.id);
                 }
             }
@@ -127,12 +146,7 @@ impl LocalSeries {
 
     #[inline]
     fn histogram(&self) -> Histogram<'_> {
-        Histogram::new(
-            self.segment.region(),
-            self.segment.geometry(),
-            self.histogram_at,
-            self.overflow.is_none(),
-        )
+        Histogram::new(&self.region, &self.geometry, self.histogram_at, self.overflow.is_none())
     }
 
     #[cold]
@@ -141,10 +155,5 @@ impl LocalSeries {
         if let Some(overflow) = &self.overflow {
             overflow.record(value);
         }
-    }
-
-    /// Whether anything was recorded through this handle since creation or fork.
-    pub fn is_active(&self) -> bool {
-        !self.cell.load(Relaxed).is_null()
     }
 }

@@ -11,9 +11,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::error::SegmentError;
+use crate::fork;
 use crate::region::Region;
 
 /// A mapping that this process owns; unmapped when dropped.
@@ -24,6 +27,9 @@ pub struct Mapping {
     /// The locked file; none for an anonymous mapping.
     file: Option<File>,
     path: Option<PathBuf>,
+    /// Lane of this process and the fork count at which it was taken: `forks << 32 | lane + 1`; 0 for none yet. It is kept here
+    /// because it goes with the byte lock, which is the process's, however often it opens the segment.
+    lane: AtomicU64,
 }
 
 // SAFETY: the base pointer is only used to unmap; access goes through `Region`.
@@ -75,6 +81,7 @@ fn map(file: Option<&File>, size: usize) -> io::Result<NonNull<u8>> {
 
 impl Mapping {
     fn new(file: Option<File>, path: Option<PathBuf>, size: usize) -> io::Result<Mapping> {
+        fork::watch();
         let base = map(file.as_ref(), size)?;
         // SAFETY: `base` maps `size` bytes until `Drop` unmaps them, and `Mapping` is what keeps them alive.
         let region = unsafe { Region::new(base, size) };
@@ -83,7 +90,22 @@ impl Mapping {
             base,
             file,
             path,
+            lane: AtomicU64::new(0),
         })
+    }
+
+    /// Lane that this process took, if it did.
+    #[inline]
+    pub fn lane(&self) -> Option<usize> {
+        let word = self.lane.load(Acquire);
+        let taken = word as u32;
+        (taken > 0 && (word >> 32) as u32 == fork::count()).then(|| taken as usize - 1)
+    }
+
+    /// Notes the lane that this process took, or that it gave it back.
+    pub fn set_lane(&self, lane: Option<usize>) {
+        let word = lane.map_or(0, |lane| (u64::from(fork::count()) << 32) | (lane as u64 + 1));
+        self.lane.store(word, Release);
     }
 
     /// Creates the file `path` with mode 0600 and maps it. It must not exist.

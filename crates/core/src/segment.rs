@@ -3,16 +3,15 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::Arc;
 
 use crate::clock::unix_ns;
 use crate::drops::Drop as DropReason;
 use crate::error::SegmentError;
 use crate::instrument::Descriptor;
 use crate::layout::{header, Geometry, LAYOUT_VERSION, LAYOUT_VERSION_OFFSET, LINE, MAGIC, WORKERS};
-use crate::local::LocalSeries;
 use crate::mapping::Mapping;
 use crate::pool::{Pool, Use};
 use crate::region::Region;
@@ -31,12 +30,10 @@ const NO_LANE: usize = usize::MAX;
 pub struct Segment {
     mapping: Arc<Mapping>,
     geometry: Geometry,
-    /// Lane of this process; joined at the first recording, forgotten by a forked child.
-    lane: AtomicUsize,
-    /// Process that attached or, for an anonymous mapping, that exports.
-    owner: AtomicU32,
-    /// The series that this process records into, so that a fork can point them at the child's lane.
-    locals: Mutex<Vec<Weak<LocalSeries>>>,
+    /// Process that opened it: the one that exports where there are no locks.
+    owner: u32,
+    /// Whether the caller lets no two threads of this process record at once, see [`Segment::set_serialised`].
+    serialised: AtomicBool,
 }
 
 /// Prefix of the file names of this user's segments.
@@ -98,9 +95,8 @@ impl Segment {
         Segment {
             mapping,
             geometry,
-            lane: AtomicUsize::new(NO_LANE),
-            owner: AtomicU32::new(std::process::id()),
-            locals: Mutex::default(),
+            owner: std::process::id(),
+            serialised: AtomicBool::new(false),
         }
     }
 
@@ -148,42 +144,37 @@ impl Segment {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Lane of this process, joined if need be.
+    /// Lane of this process, joined if need be. A forked child joins a lane of its own.
     pub fn lane(&self) -> usize {
-        let lane = self.lane.load(Acquire);
-        if lane != NO_LANE {
-            return lane;
-        }
-        let joined = self.workers().join();
-        match self.lane.compare_exchange(NO_LANE, joined, AcqRel, Acquire) {
-            Ok(_) => joined,
-            Err(theirs) => theirs,
-        }
+        // Two threads that come here at once take the same slot twice, because the lock is the process's, and so find the same lane.
+        self.mapping.lane().unwrap_or_else(|| {
+            let lane = self.workers().join();
+            self.mapping.set_lane(Some(lane));
+            lane
+        })
     }
 
     /// Lane of this process if it has joined; a number that is no lane otherwise.
     pub fn joined_lane(&self) -> usize {
-        self.lane.load(Acquire)
+        self.mapping.lane().unwrap_or(NO_LANE)
     }
 
-    /// To be called in a forked child before it records: it takes a lane of its own at its next recording.
-    pub fn after_fork_in_child(&self) {
-        self.lane.store(NO_LANE, Release);
-        // Nobody else runs in the child, and the parent does not fork while it holds this lock, because both need the GIL.
-        let mut locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
-        locals.retain(|local| {
-            local.upgrade().is_some_and(|local| {
-                local.forget_cell();
-                true
-            })
-        });
+    /// States that the caller lets no two threads of this process record at once, as Python's GIL does. Cells of the process's
+    /// own lane are then written without locked instructions.
+    pub fn set_serialised(&self) {
+        self.serialised.store(true, Relaxed);
+    }
+
+    /// Whether recordings into `lane` by this process need no locked instructions.
+    pub(crate) fn is_exclusive(&self, lane: usize) -> bool {
+        lane > 0 && self.serialised.load(Relaxed)
     }
 
     /// Whether this process exports for the group; becomes the leader if nobody is.
     pub fn lead(&self) -> bool {
         self.workers()
             .lead()
-            .unwrap_or_else(|| self.owner.load(Relaxed) == std::process::id())
+            .unwrap_or_else(|| self.owner == std::process::id())
     }
 
     /// Finds or inserts an instrument; `None` if there is no room.
@@ -222,30 +213,14 @@ impl Segment {
         self.workers().alive(self.joined_lane())
     }
 
-    pub(crate) fn remember(&self, local: &Arc<LocalSeries>) {
-        let mut locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
-        if locals.len() == locals.capacity() {
-            locals.retain(|known| known.strong_count() > 0);
-        }
-        locals.push(Arc::downgrade(local));
-    }
-
-    /// Series that this process records into.
-    pub fn local_series(&self) -> usize {
-        let locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
-        locals.iter().filter(|local| local.strong_count() > 0).count()
-    }
-
     /// Gives lane and leadership back and removes the file if no other process uses it.
     pub fn close(&self) {
         let workers = self.workers();
-        let lane = self.lane.swap(NO_LANE, AcqRel);
-        let last = !workers.has_others(if lane == NO_LANE { 0 } else { lane });
-        let created_here = self.owner.load(Relaxed) == std::process::id();
-        if let (Some(path), true, true) = (self.path(), last, created_here) {
+        if let (Some(path), false) = (self.path(), workers.has_others(self.joined_lane())) {
             let _ = std::fs::remove_file(path);
         }
-        if lane != NO_LANE {
+        if let Some(lane) = self.mapping.lane() {
+            self.mapping.set_lane(None);
             workers.leave(lane);
         }
         workers.resign();

@@ -87,7 +87,10 @@ fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
         Value::List(items) => {
             let items = PyList::new(
                 py,
-                items.iter().map(|item| object(py, item)).collect::<PyResult<Vec<_>>>()?,
+                items
+                    .iter()
+                    .map(|item| object(py, item))
+                    .collect::<PyResult<Vec<_>>>()?,
             )?;
             PyTuple::new(py, items)?.into_any()
         }

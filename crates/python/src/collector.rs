@@ -71,8 +71,14 @@ impl Collector {
         record_min_max: bool,
     ) -> PyResult<()> {
         let kinds: Vec<Kind> = (1..=7).filter_map(Kind::from_number).collect();
-        if let Some(unknown) = delta.iter().chain(&dropped).find(|name| !kinds.iter().any(|k| kind_name(*k) == *name)) {
-            return Err(PyValueError::new_err(format!("no kind of instrument is called {unknown:?}")));
+        if let Some(unknown) = delta
+            .iter()
+            .chain(&dropped)
+            .find(|name| !kinds.iter().any(|k| kind_name(*k) == *name))
+        {
+            return Err(PyValueError::new_err(format!(
+                "no kind of instrument is called {unknown:?}"
+            )));
         }
         let mut temporality = [Temporality::Cumulative; 7];
         for kind in kinds {

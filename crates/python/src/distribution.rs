@@ -100,7 +100,9 @@ impl HistogramSnapshot {
     /// Non-empty slots as (lowest value, highest value, count), values in integer units.
     fn slots(&self) -> Vec<(u64, u64, u64)> {
         let slots = self.inner.slots().iter();
-        slots.map(|(slot, count)| (slot.lowest(), slot.highest(), *count)).collect()
+        slots
+            .map(|(slot, count)| (slot.lowest(), slot.highest(), *count))
+            .collect()
     }
 
     fn explicit(&self, boundaries: Vec<f64>) -> Vec<u64> {

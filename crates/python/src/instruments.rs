@@ -67,16 +67,21 @@ impl Instrument {
     pub unsafe fn series(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
         // SAFETY: the GIL is held; nothing below runs Python code before the slow path, which takes no reference along.
         let lookup = unsafe { &*self.lookup.get() };
-        // SAFETY: comparing addresses and types of live objects.
+        // SAFETY: comparing addresses, types and plain contents of live objects; the table keeps what it answers alive.
         unsafe {
             if attributes.is_null() || attributes == ffi::Py_None() {
                 if let Some(series) = &lookup.default {
                     return Some(series);
                 }
             } else if ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
-                if let Some(borrowed) = Borrowed::of(attributes) {
+                let mut borrowed = Borrowed::empty();
+                if borrowed.fill(attributes) {
                     if let Some(series) = lookup.by_address(&borrowed) {
                         return Some(series);
+                    }
+                    let lookup = &mut *self.lookup.get();
+                    if let Some(series) = hooks::guarded(|| lookup.by_content(py, &borrowed)).flatten() {
+                        return Some(&*series);
                     }
                 }
             }
@@ -103,11 +108,12 @@ impl Instrument {
         };
         let py = attributes.py();
         if let Ok(dict) = attributes.cast_exact::<PyDict>() {
+            let mut borrowed = Borrowed::empty();
             // SAFETY: an exact dict, the GIL is held; the pairs become owned before Python code may run.
-            if let Some(borrowed) = unsafe { Borrowed::of(dict.as_ptr()) } {
-                // SAFETY: the GIL is held; comparing plain objects runs no Python code.
-                if let Some(series) = unsafe { (*self.lookup.get()).by_content(py, &borrowed) } {
-                    return Some(series);
+            if unsafe { borrowed.fill(dict.as_ptr()) } {
+                // SAFETY: the GIL is held; comparing plain objects runs no Python code; `by_id` keeps what was found alive.
+                if let Some(series) = unsafe { (*self.lookup.get()).by_content(py, &borrowed).map(|found| &*found) } {
+                    return self.local(series.id());
                 }
                 return self.find_plain(py, &borrowed, attributes);
             }
@@ -136,15 +142,24 @@ impl Instrument {
 
     /// Attributes that need the SDK's cleaning: other mappings, nested or mutable values, odd keys, wrong types.
     fn find_unusual(&self, attributes: &Bound<'_, PyAny>) -> Option<Arc<LocalSeries>> {
+        if attributes.cast::<PyMapping>().is_err() {
+            self.segment.count_drop(Drop::WrongType);
+        }
         let cleaned = hooks::clean(attributes);
-        match cleaned.cast::<PyMapping>().map_err(Into::into).and_then(attributes::canonical) {
+        match cleaned
+            .cast::<PyMapping>()
+            .map_err(Into::into)
+            .and_then(attributes::canonical)
+        {
             Ok(bytes) => self.series_of(&bytes),
             Err(_) => self.overflowing(Drop::LongAttributes),
         }
     }
 
     fn is_overflow(&self, series: &Arc<LocalSeries>) -> bool {
-        self.overflow.as_ref().is_some_and(|overflow| Arc::ptr_eq(overflow, series))
+        self.overflow
+            .as_ref()
+            .is_some_and(|overflow| Arc::ptr_eq(overflow, series))
     }
 
     fn overflowing(&self, reason: Drop) -> Option<Arc<LocalSeries>> {
@@ -178,7 +193,11 @@ impl Instrument {
     #[cold]
     pub fn ignore(&self, reason: Drop, amount: &Bound<'_, PyAny>) {
         self.segment.count_drop(reason);
-        let reason = if reason == Drop::Negative { "negative" } else { "non_finite" };
+        let reason = if reason == Drop::Negative {
+            "negative"
+        } else {
+            "non_finite"
+        };
         hooks::ignored(amount.py(), kind_name(self.kind), &self.name, reason, amount);
     }
 

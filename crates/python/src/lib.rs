@@ -32,7 +32,8 @@ mod _core {
     use super::hot::Noop;
     #[pymodule_export]
     use super::instruments::{
-        BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Observer, UpDownCounter,
+        BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Observer,
+        UpDownCounter,
     };
     #[pymodule_export]
     use super::segment::{find, HistogramSeries, Segment, SegmentError};
@@ -44,7 +45,10 @@ mod _core {
         module.add("MEMORY_LIMIT_DEFAULT", layout::DEFAULT_SIZE)?;
         module.add("MEMORY_LIMIT_MIN", layout::MINIMUM_SIZE)?;
         module.add("MEMORY_LIMIT_MAX", layout::MAXIMUM_SIZE)?;
-        module.add("BUILD_PROFILE", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+        module.add(
+            "BUILD_PROFILE",
+            if cfg!(debug_assertions) { "debug" } else { "release" },
+        )?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::hot::install_all(module.py())
     }

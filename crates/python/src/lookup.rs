@@ -10,6 +10,7 @@
 //! A process's own `hash(str)` never leaves this file. All of it runs with the GIL held, and no step that may run Python code
 //! (step 3 does, for unusual attributes) does so while a reference into [`Lookup`] is alive.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -23,6 +24,8 @@ use pyo3::prelude::*;
 /// Largest attribute set that steps 1 and 2 handle.
 pub const MAX_PAIRS: usize = 12;
 const WAYS: usize = 4;
+/// Table hits after which one becomes a way.
+const HITS_PER_WAY: u32 = 8;
 
 type Object = *mut ffi::PyObject;
 
@@ -35,32 +38,37 @@ pub struct Borrowed {
 }
 
 impl Borrowed {
-    /// Takes the pairs out of an exact dict; `None` if it has more than [`MAX_PAIRS`].
+    /// No pairs yet. Filled in place, because moving it costs more than the whole lookup.
+    #[inline]
+    pub fn empty() -> Borrowed {
+        Borrowed {
+            pairs: [const { MaybeUninit::uninit() }; MAX_PAIRS],
+            len: 0,
+        }
+    }
+
+    /// Takes the pairs out of an exact dict; false if it has more than [`MAX_PAIRS`].
     ///
     /// # Safety
     /// `dict` is an exact dict, the GIL is held, and the pairs are used only until Python code may run.
     #[inline]
-    pub unsafe fn of(dict: Object) -> Option<Borrowed> {
+    pub unsafe fn fill(&mut self, dict: Object) -> bool {
         // SAFETY: the caller promises an exact dict and the GIL.
-        let len = unsafe { ffi::PyDict_Size(dict) } as usize;
+        let len = unsafe { (*dict.cast::<ffi::PyDictObject>()).ma_used } as usize;
         if len > MAX_PAIRS {
-            return None;
+            return false;
         }
-        let mut borrowed = Borrowed {
-            pairs: [MaybeUninit::uninit(); MAX_PAIRS],
-            len: 0,
-        };
         let mut position = 0;
-        while borrowed.len < len {
+        for slot in &mut self.pairs[..len] {
             let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
             // SAFETY: as above; the answers are borrowed references that live as long as the dict is not changed.
             if unsafe { ffi::PyDict_Next(dict, &raw mut position, &raw mut key, &raw mut value) } == 0 {
                 break;
             }
-            borrowed.pairs[borrowed.len].write((key, value));
-            borrowed.len += 1;
+            slot.write((key, value));
+            self.len += 1;
         }
-        Some(borrowed)
+        true
     }
 
     #[inline]
@@ -75,7 +83,10 @@ impl Borrowed {
             // SAFETY: a live object, borrowed from the dict a moment ago; the GIL is held.
             unsafe { Bound::from_borrowed_ptr(py, object) }
         };
-        self.pairs().iter().map(|(key, value)| (own(*key), own(*value))).collect()
+        self.pairs()
+            .iter()
+            .map(|(key, value)| (own(*key), own(*value)))
+            .collect()
     }
 
     /// Whether all keys and values are of the exact plain types that steps 1 and 2 may remember.
@@ -163,7 +174,7 @@ unsafe fn same(a: Object, b: Object) -> bool {
             return false;
         }
         if class == &raw mut ffi::PyUnicode_Type {
-            return ffi::PyUnicode_Compare(a, b) == 0;
+            return same_text(a, b);
         }
         if class == &raw mut ffi::PyFloat_Type {
             return canonical_float(ffi::PyFloat_AS_DOUBLE(a)) == canonical_float(ffi::PyFloat_AS_DOUBLE(b));
@@ -172,6 +183,24 @@ unsafe fn same(a: Object, b: Object) -> bool {
             return false;
         }
         ffi::PyObject_RichCompareBool(a, b, ffi::Py_EQ) == 1
+    }
+}
+
+/// Whether two exact strings are equal.
+unsafe fn same_text(a: Object, b: Object) -> bool {
+    // SAFETY: exact strings; nearly all attribute strings are ASCII, whose bytes lie behind the object.
+    unsafe {
+        let len = ffi::PyUnicode_GET_LENGTH(a);
+        if len != ffi::PyUnicode_GET_LENGTH(b) {
+            return false;
+        }
+        let kind = ffi::PyUnicode_KIND(a);
+        if kind != ffi::PyUnicode_KIND(b) {
+            return false;
+        }
+        let bytes = len as usize * kind as usize;
+        let text = |object| std::slice::from_raw_parts(ffi::PyUnicode_DATA(object).cast::<u8>(), bytes);
+        text(a) == text(b)
     }
 }
 
@@ -206,7 +235,10 @@ impl Owned {
         let theirs = borrowed.pairs();
         self.pairs.len() == theirs.len()
             && (self.pairs.iter().zip(theirs).all(|(a, b)| is_same(a, b))
-                || self.pairs.iter().all(|own| theirs.iter().any(|pair| is_same(own, pair))))
+                || self
+                    .pairs
+                    .iter()
+                    .all(|own| theirs.iter().any(|pair| is_same(own, pair))))
     }
 }
 
@@ -225,8 +257,10 @@ struct Entry {
 #[derive(Default)]
 pub struct Lookup {
     ways: [Option<Way>; WAYS],
-    next_way: usize,
+    /// The way that was hit or filled last; the next one is filled next.
+    last_way: Cell<usize>,
     table: HashTable<Entry>,
+    content_hits: u32,
     /// The series without attributes.
     pub default: Option<Arc<LocalSeries>>,
     /// All series of the instrument that this process records into, by number.
@@ -237,21 +271,42 @@ impl Lookup {
     /// Step 1.
     #[inline]
     pub fn by_address(&self, borrowed: &Borrowed) -> Option<&LocalSeries> {
-        for way in self.ways.iter().flatten() {
-            if way.pairs.has_addresses_of(borrowed) {
+        let last = self.last_way.get();
+        match &self.ways[last] {
+            Some(way) if way.pairs.has_addresses_of(borrowed) => Some(&way.series),
+            _ => self.by_address_elsewhere(borrowed, last),
+        }
+    }
+
+    fn by_address_elsewhere(&self, borrowed: &Borrowed, last: usize) -> Option<&LocalSeries> {
+        for step in 1..WAYS {
+            let index = (last + step) % WAYS;
+            if let Some(way) = self.ways[index]
+                .as_ref()
+                .filter(|way| way.pairs.has_addresses_of(borrowed))
+            {
+                self.last_way.set(index);
                 return Some(&way.series);
             }
         }
         None
     }
 
-    /// Step 2; a hit becomes a way.
-    pub fn by_content(&mut self, py: Python<'_>, borrowed: &Borrowed) -> Option<Arc<LocalSeries>> {
+    /// Step 2. What it answers lives as long as the instrument.
+    pub fn by_content(&mut self, py: Python<'_>, borrowed: &Borrowed) -> Option<*const LocalSeries> {
         let hash = borrowed.hash()?;
-        let entry = self.table.find(hash, |entry| entry.hash == hash && entry.pairs.equals(borrowed))?;
-        let series = Arc::clone(&entry.series);
-        self.put_way(py, borrowed, &series);
-        Some(series)
+        let entry = self
+            .table
+            .find(hash, |entry| entry.hash == hash && entry.pairs.equals(borrowed))?;
+        let found = Arc::as_ptr(&entry.series);
+        // Strings that are built for every call never come by the same address again, and a way costs more than a look into the table. So
+        // only one hit in a few becomes a way: what recurs gets there soon.
+        self.content_hits = self.content_hits.wrapping_add(1);
+        if self.content_hits % HITS_PER_WAY == 0 {
+            let series = Arc::clone(&entry.series);
+            self.put_way(py, borrowed, &series);
+        }
+        Some(found)
     }
 
     fn put_way(&mut self, py: Python<'_>, borrowed: &Borrowed, series: &Arc<LocalSeries>) {
@@ -259,9 +314,10 @@ impl Lookup {
             pairs: Owned::new(py, borrowed),
             series: Arc::clone(series),
         };
-        self.next_way = (self.next_way + 1) % WAYS;
+        let next = (self.last_way.get() + 1) % WAYS;
+        self.last_way.set(next);
         // What is dropped here are strings and numbers, whose deallocation runs no Python code.
-        self.ways[self.next_way] = Some(way);
+        self.ways[next] = Some(way);
     }
 
     /// Remembers a set that step 3 found.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use otel_perf_core::drops::Drop;
 use otel_perf_core::error::SegmentError as CoreError;
 use otel_perf_core::instrument::{Descriptor, Kind};
-use otel_perf_core::layout::header;
+use otel_perf_core::layout::{header, DEFAULT_SIZE};
 use otel_perf_core::reader::Scan;
 use otel_perf_core::segment::{find as find_segments, reap_in, Segment as CoreSegment, CARDINALITY_LIMIT, DIRECTORY};
 use otel_perf_core::tables::InstrumentId;
@@ -33,6 +33,8 @@ fn raised(error: &CoreError) -> PyErr {
 #[pyclass(frozen, weakref, module = "otel_perf._core")]
 pub struct Segment {
     pub inner: Arc<CoreSegment>,
+    /// Why the segment has no name, if it should have had one.
+    private_because: Option<String>,
 }
 
 /// One histogram series with its identity.
@@ -55,23 +57,34 @@ fn kind_of(name: &str) -> PyResult<Kind> {
 
 #[pymethods]
 impl Segment {
-    /// Creates a segment; beside it the reason why it could not be had under a name, if so.
     #[staticmethod]
-    fn create(memory_limit: u64, service_name: &str) -> PyResult<(Segment, Option<String>)> {
+    #[pyo3(signature = (memory_limit=DEFAULT_SIZE, service_name=""))]
+    fn create(memory_limit: u64, service_name: &str) -> PyResult<Segment> {
         reap_in(Path::new(DIRECTORY), 1_000_000_000);
         let (segment, reason) = CoreSegment::create(memory_limit, service_name).map_err(|error| raised(&error))?;
+        segment.set_serialised();
         let inner = Arc::new(segment);
         // The creator takes a lane at once: a segment without a living worker counts as left behind.
         inner.lane();
-        Ok((Segment { inner }, reason.map(|error| error.to_string())))
+        Ok(Segment {
+            inner,
+            private_because: reason.map(|error| error.to_string()),
+        })
     }
 
     #[staticmethod]
     fn attach(path: PathBuf) -> PyResult<Segment> {
         let segment = CoreSegment::attach(&path).map_err(|error| raised(&error))?;
+        segment.set_serialised();
         Ok(Segment {
             inner: Arc::new(segment),
+            private_because: None,
         })
+    }
+
+    #[getter]
+    fn private_because(&self) -> Option<&str> {
+        self.private_because.as_deref()
     }
 
     #[getter]
@@ -217,16 +230,15 @@ impl Segment {
         self.inner.lead()
     }
 
-    fn after_fork_in_child(&self) {
-        self.inner.after_fork_in_child();
-    }
-
     fn close(&self) {
         self.inner.close();
     }
 
     fn __repr__(&self) -> String {
-        let path = self.inner.path().map_or("private".into(), |path| path.display().to_string());
+        let path = self
+            .inner
+            .path()
+            .map_or("private".into(), |path| path.display().to_string());
         format!("<otel_perf.Segment {path} of {} bytes>", self.inner.geometry().size)
     }
 }

@@ -1,0 +1,102 @@
+# Everything a developer or a user of the sources needs. The first run sets up .venv and builds; later runs are quick.
+
+PYTHON ?= python3
+VENV := .venv
+BENCH_VENV := .venv-bench
+BIN := $(VENV)/bin
+NATIVE := Cargo.toml Cargo.lock $(shell find crates/core/src crates/python -name '*.rs' -o -name Cargo.toml 2>/dev/null)
+PACKAGING := pyproject.toml constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help tools demo test test-rust test-python lint typecheck check fmt build build-debug bench bench-record bench-memory \
+	bench-startup bench-accuracy fuzz clean
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.10 or newer, or run: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: $(PYTHON) is older than 3.10; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	@command -v cargo >/dev/null || { echo "make: cargo is missing; install a Rust toolchain 1.85 or newer from https://rustup.rs"; exit 2; }
+	@command -v cc >/dev/null || { echo "make: cc is missing; on Debian or Ubuntu: apt-get install gcc libc6-dev"; exit 2; }
+
+%/.ready: $(PACKAGING) | tools
+	@echo "Setting up $* (once; a few minutes on a new machine) ..."
+	@$(PYTHON) -m venv $*
+	@$*/bin/pip install --quiet --upgrade pip maturin
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.ready $(NATIVE)
+	@echo "Building the native core and installing what the demo needs ..."
+	@$(BIN)/maturin develop --quiet --release --extras demo
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.ready $(NATIVE)
+	@echo "Building the native core and installing what the tests need ..."
+	@$(BIN)/maturin develop --quiet --release --extras test,lint
+	@touch $@ $(VENV)/.demo
+
+# Benchmarks compare with the stock distribution, which must not be installed where tests and demo expect ours to be the only one.
+$(BENCH_VENV)/.bench: $(BENCH_VENV)/.ready $(NATIVE)
+	@echo "Building the native core and installing what the benchmarks compare with ..."
+	@VIRTUAL_ENV=$(CURDIR)/$(BENCH_VENV) $(BENCH_VENV)/bin/maturin develop --quiet --release --extras bench
+	@touch $@
+
+demo: $(VENV)/.demo ## Start the shop under opentelemetry-instrument, drive load at it, print live tables. DEMO_SECONDS=N ends it.
+	@$(BIN)/python -m examples.shop.demo
+
+test: test-rust test-python ## Run all tests.
+
+test-rust: tools
+	cargo test --quiet --workspace --exclude otel-perf-python
+
+test-python: $(VENV)/.test
+	$(BIN)/python -m pytest --quiet
+
+lint: $(VENV)/.test ## Check formatting and style of Python and Rust.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --quiet -- --deny warnings
+
+typecheck: $(VENV)/.test ## Check types, and the stub against the native module.
+	$(BIN)/mypy src tests examples benchmarks
+	$(BIN)/python -m mypy.stubtest otel_perf._core --allowlist tests/stubtest-allowlist.txt
+
+check: lint typecheck test ## All that CI does.
+
+fmt: $(VENV)/.test ## Format Python and Rust.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cargo fmt
+
+build: $(VENV)/.demo ## Build the native core in release mode into .venv.
+
+build-debug: $(VENV)/.ready ## Build the native core with assertions into .venv.
+	@$(BIN)/maturin develop
+
+bench: bench-record bench-memory bench-startup bench-accuracy ## Run all benchmarks and write benchmarks/results/.
+	$(BENCH_VENV)/bin/python -m benchmarks.report
+
+bench-record: $(BENCH_VENV)/.bench ## Nanoseconds per recording call, against stock and others.
+	$(BENCH_VENV)/bin/python -m benchmarks.record --json benchmarks/results/record.json
+
+bench-memory: $(BENCH_VENV)/.bench ## Bytes of state and resident size, against stock.
+	$(BENCH_VENV)/bin/python -m benchmarks.memory --json benchmarks/results/memory.json
+
+bench-startup: $(BENCH_VENV)/.bench ## CPU time of starting an instrumented program, against stock.
+	$(BENCH_VENV)/bin/python -m benchmarks.startup --json benchmarks/results/startup.json
+
+bench-accuracy: $(BENCH_VENV)/.bench ## Percentiles against the exact ones.
+	$(BENCH_VENV)/bin/python -m benchmarks.accuracy --json benchmarks/results/accuracy.json
+
+fuzz: tools ## Fuzz attribute bytes and segment validation for a minute each (nightly Rust and cargo-fuzz).
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "make: cargo-fuzz is missing; run: cargo install cargo-fuzz"; exit 2; }
+	cd crates/fuzz && cargo +nightly fuzz run --fuzz-dir . attribute_bytes -- -max_total_time=60
+	cd crates/fuzz && cargo +nightly fuzz run --fuzz-dir . segment_validation -- -max_total_time=60
+
+clean: ## Remove everything that was built.
+	rm -rf $(VENV) $(BENCH_VENV) target

@@ -1,0 +1,415 @@
+"""Native core: segments, instruments and collection. Everything here records or reads shared memory; nothing exports."""
+
+from os import PathLike
+from typing import Any, Final, final
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.util.types import Attributes
+
+LAYOUT_VERSION: Final[int]
+"""Version of the segment's layout; processes share a segment only if theirs are equal."""
+LAYOUT_VERSION_OFFSET: Final[int]
+"""Byte offset of the layout version in a segment, a little-endian 32-bit integer."""
+MEMORY_LIMIT_DEFAULT: Final[int]
+"""Bytes of a segment unless stated otherwise."""
+MEMORY_LIMIT_MIN: Final[int]
+"""Smallest accepted size of a segment in bytes."""
+MEMORY_LIMIT_MAX: Final[int]
+"""Largest accepted size of a segment in bytes."""
+BUILD_PROFILE: Final[str]
+"""``release``, or ``debug`` for a build with assertions, which is several times slower."""
+__version__: Final[str]
+
+class SegmentError(Exception):
+    """A segment could not be created or attached; the text names the file, the problem and the remedy."""
+
+@final
+class Segment:
+    """All metric state of a service: a fixed number of bytes that several processes share.
+
+    Thread-safe. Not to be created by calling: see `create` and `attach`.
+    """
+
+    @staticmethod
+    def create(memory_limit: int = ..., service_name: str = "") -> Segment:
+        """Creates a segment under a name in shared memory, or a private one where that cannot be had (see `private_because`).
+
+        Also removes segments of the same user that no living process uses.
+
+        Args:
+            memory_limit: Size in bytes, `MEMORY_LIMIT_MIN` to `MEMORY_LIMIT_MAX`.
+            service_name: Service it belongs to; at most 255 bytes are kept.
+
+        Raises:
+            SegmentError: The size is not accepted or no memory can be mapped.
+        """
+
+    @staticmethod
+    def attach(path: str | PathLike[str]) -> Segment:
+        """Attaches to the segment in a file.
+
+        Args:
+            path: The file, owned by this user with mode 600.
+
+        Raises:
+            SegmentError: The file is missing, truncated, corrupt, of another layout version or of another user.
+        """
+
+    @property
+    def path(self) -> PathLike[str] | None:
+        """The file, or None for a private segment."""
+
+    @property
+    def private_because(self) -> str | None:
+        """Why the segment has no name although one was wanted."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole segment; it never grows."""
+
+    @property
+    def service_name(self) -> str:
+        """The service that the segment belongs to."""
+
+    @property
+    def lane(self) -> int:
+        """Lane of this process, 1 to 63, or 0 for the common lane of the workers beyond that."""
+
+    def memory_usage(self) -> dict[str, int]:
+        """Bytes by part; the parts add up to the size and ``free`` is what is left."""
+
+    def status(self) -> dict[str, Any]:
+        """Service name, size, living workers, numbers of instruments, series and histograms, and drops by reason."""
+
+    def histograms(self) -> list[HistogramSeries]:
+        """Snapshots of all histogram series with recordings, read without the GIL. About 10 to 50 microseconds a series."""
+
+    def instrument(
+        self,
+        kind: str,
+        scope: InstrumentationScope,
+        name: str,
+        unit: str,
+        description: str,
+        boundaries: list[float] | None = None,
+        limit: int = ...,
+    ) -> Any:
+        """Makes or finds an instrument.
+
+        Args:
+            kind: Class name of the API, for example ``Counter``.
+            scope: Instrumentation scope.
+            name: Name, valid and lower-cased.
+            unit: Unit (UCUM).
+            description: Description.
+            boundaries: Advised bucket boundaries of a histogram.
+            limit: Series before the overflow series.
+
+        Returns:
+            A native instrument; for observable kinds an `Observer`.
+
+        Raises:
+            ValueError: There is no such kind.
+        """
+
+    def descriptor(self, instrument: int) -> dict[str, Any] | None:
+        """What an instrument is, by number: kind, name, unit, description, scope and boundaries; None if there is none."""
+
+    def lead(self) -> bool:
+        """Whether this process exports for the group; it becomes the leader if no process is. About one microsecond."""
+
+    def close(self) -> None:
+        """Gives lane and leadership back and removes the file if no other process uses it. Recording goes on to work."""
+
+@final
+class HistogramSeries:
+    """One histogram series of a segment."""
+
+    @property
+    def scope(self) -> str:
+        """Name of the instrumentation scope."""
+
+    @property
+    def name(self) -> str:
+        """Name of the instrument."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of the instrument."""
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of the series."""
+
+    @property
+    def snapshot(self) -> HistogramSnapshot:
+        """The recordings."""
+
+@final
+class HistogramSnapshot:
+    """A histogram at one moment. Immutable.
+
+    Slots are those of HdrHistogram (Gil Tene) with three significant digits, or fewer where memory was short, see `digits`.
+    """
+
+    @staticmethod
+    def of(values: list[float], unit: str = "", digits: float = 3.0) -> HistogramSnapshot:
+        """The snapshot of a histogram of this unit and precision that recorded `values`.
+
+        Raises:
+            ValueError: `digits` is not 3.0, 2.0, 1.5 or 0.0.
+        """
+
+    @property
+    def count(self) -> int:
+        """Number of recordings; exact."""
+
+    @property
+    def sum(self) -> int | float:
+        """Sum of the recordings; an integer if all of them were."""
+
+    @property
+    def min(self) -> float:
+        """Smallest recording; infinity if there is none. Exact, except after `minus`, where it is that of its slot."""
+
+    @property
+    def max(self) -> float:
+        """Largest recording; negative infinity if there is none. As exact as `min`."""
+
+    @property
+    def digits(self) -> float:
+        """Precision step of the coarsest slot in use: 3.0, 2.0 or 1.5 significant digits; 0.0 for one slot per power of two."""
+
+    @property
+    def units_per_one(self) -> float:
+        """Integer units in which one unit of the instrument is kept."""
+
+    def percentile(self, percentile: float) -> float:
+        """Value at a percentile from 0 to 100 by HdrHistogram's rank rule: never too small, at most one slot too large.
+
+        Returns:
+            The value in the instrument's unit; NaN if there are no recordings.
+
+        Raises:
+            ValueError: The percentile is outside 0 to 100.
+        """
+
+    def percentiles(self, percentiles: list[float]) -> list[float]:
+        """Values at several percentiles, in one pass over the slots each."""
+
+    def minus(self, earlier: HistogramSnapshot) -> HistogramSnapshot:
+        """The recordings made after `earlier`, a snapshot of the same series."""
+
+    def merge(self, other: HistogramSnapshot) -> HistogramSnapshot:
+        """The recordings of both; exact.
+
+        Raises:
+            ValueError: They are kept in different integer units.
+        """
+
+    def coarsened(self, digits: float) -> HistogramSnapshot:
+        """The same recordings at a lower precision; exact, because a step merges whole slots.
+
+        Raises:
+            ValueError: `digits` is not 3.0, 2.0, 1.5 or 0.0.
+        """
+
+    def slots(self) -> list[tuple[int, int, int]]:
+        """Non-empty slots as lowest value, highest value and count; values in integer units."""
+
+    def explicit(self, boundaries: list[float]) -> list[int]:
+        """Counts by explicit bucket. A slot that a boundary cuts counts below it, so recordings equal to a boundary are exact."""
+
+    def exponential(self, max_size: int = 160, max_scale: int = 20) -> tuple[int, int, int, list[int]]:
+        """Scale, zero count, offset and counts of an OpenTelemetry exponential histogram at the finest scale that fits."""
+
+class _Instrument:
+    @property
+    def name(self) -> str:
+        """Name, lower-cased."""
+
+    @property
+    def unit(self) -> str:
+        """Unit as given."""
+
+    @property
+    def description(self) -> str:
+        """Description as given."""
+
+    @property
+    def instrumentation_scope(self) -> InstrumentationScope:
+        """The scope whose meter made it."""
+
+    @property
+    def _memory(self) -> int: ...
+    def _is_enabled(self) -> bool: ...
+
+@final
+class Counter(_Instrument):
+    """Native `opentelemetry.metrics.Counter`."""
+
+    def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
+        """Adds a non-negative amount. Never blocks. Tens of nanoseconds for attribute sets seen before.
+
+        Args:
+            amount: Integer or float; NaN, infinities and negative amounts are ignored, logged and counted.
+            attributes: Attributes of the series; the dict is not kept and may be changed afterwards.
+            context: Accepted for the API's sake.
+
+        Raises:
+            TypeError: The amount is no number.
+        """
+
+    def bind(self, attributes: Attributes = None) -> BoundCounter:
+        """The counter's series of these attributes, looked up once (OpenTelemetry specification, metrics API, "Bind")."""
+
+@final
+class UpDownCounter(_Instrument):
+    """Native `opentelemetry.metrics.UpDownCounter`."""
+
+    def add(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
+        """Adds an amount of either sign; otherwise as `Counter.add`."""
+
+    def bind(self, attributes: Attributes = None) -> BoundUpDownCounter:
+        """The series of these attributes, looked up once."""
+
+@final
+class Histogram(_Instrument):
+    """Native `opentelemetry.metrics.Histogram`."""
+
+    def record(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
+        """Records a non-negative amount: slot, count, sum, minimum and maximum; otherwise as `Counter.add`."""
+
+    def bind(self, attributes: Attributes = None) -> BoundHistogram:
+        """The series of these attributes, looked up once."""
+
+@final
+class Gauge(_Instrument):
+    """Native `opentelemetry.metrics.Gauge`."""
+
+    def set(self, amount: float, attributes: Attributes = None, context: Context | None = None) -> None:
+        """Sets the value; otherwise as `Counter.add`."""
+
+    def bind(self, attributes: Attributes = None) -> BoundGauge:
+        """The series of these attributes, looked up once."""
+
+@final
+class BoundCounter:
+    """One series of a counter."""
+
+    @property
+    def instrument(self) -> Counter:
+        """The counter."""
+
+    def add(self, amount: float, context: Context | None = None) -> None:
+        """Adds a non-negative amount, without any lookup."""
+
+@final
+class BoundUpDownCounter:
+    """One series of an up-down counter."""
+
+    @property
+    def instrument(self) -> UpDownCounter:
+        """The up-down counter."""
+
+    def add(self, amount: float, context: Context | None = None) -> None:
+        """Adds an amount of either sign, without any lookup."""
+
+@final
+class BoundHistogram:
+    """One series of a histogram."""
+
+    @property
+    def instrument(self) -> Histogram:
+        """The histogram."""
+
+    def record(self, amount: float, context: Context | None = None) -> None:
+        """Records a non-negative amount, without any lookup."""
+
+@final
+class BoundGauge:
+    """One series of a gauge."""
+
+    @property
+    def instrument(self) -> Gauge:
+        """The gauge."""
+
+    def set(self, amount: float, context: Context | None = None) -> None:
+        """Sets the value, without any lookup."""
+
+@final
+class Observer:
+    """The recording end of an observable instrument."""
+
+    def observe(self, value: float, attributes: Attributes = None) -> None:
+        """Takes what a callback reported: the total or the value of a series.
+
+        Raises:
+            TypeError: The value is no number.
+        """
+
+@final
+class Collector:
+    """Takes points out of a segment for the readers of one process, each with its own intervals."""
+
+    def __new__(cls, segment: Segment, default_boundaries: list[float]) -> Collector: ...
+    def add_reader(
+        self,
+        reader: int,
+        delta: list[str],
+        dropped: list[str],
+        boundaries: list[float] | None = None,
+        exponential: tuple[int, int] | None = None,
+        record_min_max: bool = True,
+    ) -> None:
+        """Adds a reader under a number.
+
+        Args:
+            reader: Number of the caller's choice.
+            delta: Class names of the instruments whose points are deltas.
+            dropped: Class names of the instruments that are left out.
+            boundaries: Bucket boundaries of all histograms; the advised or default ones if None.
+            exponential: Greatest number of buckets and greatest scale, for exponential histograms.
+            record_min_max: Whether points state minimum and maximum.
+
+        Raises:
+            ValueError: A class name is unknown.
+        """
+
+    def remove_reader(self, reader: int) -> None:
+        """Forgets a reader."""
+
+    @staticmethod
+    def now_ns() -> int:
+        """Monotonic time in nanoseconds, on the clock that stamps what callbacks report."""
+
+    def collect(self, reader: int, since_ns: int) -> tuple[int, list[tuple[int, str, list[tuple[Any, ...]]]]]:
+        """Time and points of a reader by instrument; the scan runs without the GIL.
+
+        Args:
+            reader: The reader's number.
+            since_ns: Reports of this process's callbacks that are older are left out.
+
+        Returns:
+            Time in nanoseconds since the epoch, and for each instrument its number, the shape of its points (``sum``, ``gauge``, ``explicit``
+            or ``exponential``) and the points.
+        """
+
+@final
+class Noop:
+    """An object whose method does nothing: the unit in which benchmarks measure."""
+
+    def __new__(cls) -> Noop: ...
+    def call(self, amount: object) -> None:
+        """Does nothing."""
+
+def find(service_name: str | None = None) -> list[PathLike[str]]:
+    """Paths of this user's segments that a living process uses, newest first.
+
+    Args:
+        service_name: Only those of this service.
+    """
+
+def set_hooks(clean: Any, ignored: Any) -> None:
+    """Installs the callables that slow paths use; the first installation stays."""
