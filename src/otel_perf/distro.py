@@ -6,7 +6,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.instrumentation.distro import BaseDistro
+from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR, OTEL_PYTHON_DISTRO
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.sdk import _configuration as sdk_configuration
@@ -21,15 +21,16 @@ from otel_perf.metrics import MeterProvider
 from otel_perf.segment import open_default
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _logger = logging.getLogger(__name__)
 
 _NAME = "otel_perf"
 _PROMETHEUS = "prometheus"
+_LOGGING_HANDLER = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
 
 
-class OtelPerfDistro(BaseDistro):
+class OtelPerfDistro(BaseDistro):  # type: ignore[misc]
     """Completes the environment: exporters that nobody named, and our configurator where several are installed."""
 
     def _configure(self, **kwargs: Any) -> None:  # noqa: ARG002 - the signature is the base class's.
@@ -49,7 +50,7 @@ class OtelPerfConfigurator(sdk_configuration._OTelSDKConfigurator):
             _logger.warning(
                 "%s is set: the stock SDK is configured from it, metrics do not go through otel_perf", OTEL_CONFIG_FILE
             )
-            super()._configure(**kwargs)
+            super()._configure(**kwargs)  # type: ignore[no-untyped-call]
             return
         config.sanitise()
         settings = Settings.from_environment()
@@ -57,15 +58,19 @@ class OtelPerfConfigurator(sdk_configuration._OTelSDKConfigurator):
             return
         parts = _Parts(settings, kwargs)
         for signal, build in (("metrics", parts.metrics), ("traces", parts.traces), ("logs", parts.logs)):
-            try:
-                build()
-            except Exception as error:
-                if raise_errors:
-                    raise
-                # The application must start, with what can be had.
-                _logger.error("No %s: %s: %s", signal, type(error).__name__, error)  # noqa: TRY400 - one line.
-                _logger.debug("No %s", signal, exc_info=True)
+            _build(signal, build, raise_errors=raise_errors)
         parts.finish()
+
+
+def _build(signal: str, build: Callable[[], None], *, raise_errors: bool) -> None:
+    try:
+        build()
+    except Exception as error:
+        if raise_errors:
+            raise
+        # The application must start, with what can be had.
+        _logger.error("No %s: %s: %s", signal, type(error).__name__, error)  # noqa: TRY400 - one line.
+        _logger.debug("No %s", signal, exc_info=True)
 
 
 class _Parts:
@@ -151,8 +156,7 @@ class _Parts:
         _, _, exporters = sdk_configuration._import_exporters([], [], self._names("logs"))
         handler = self._kwargs.get("setup_logging_handler")
         if handler is None:
-            variable = sdk_configuration._OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED
-            handler = os.environ.get(variable, "false").strip().lower() == "true"
+            handler = os.environ.get(_LOGGING_HANDLER, "false").strip().lower() == "true"
         configurator = self._kwargs.get("logger_configurator") or sdk_configuration._import_logger_configurator(
             sdk_configuration._get_logger_configurator()
         )
@@ -179,7 +183,7 @@ def configure(**kwargs: Any) -> None:
         RuntimeError: An exporter that was asked for is not installed.
     """
     OtelPerfDistro().configure()
-    OtelPerfConfigurator().configure(raise_errors=True, **kwargs)
+    OtelPerfConfigurator().configure(raise_errors=True, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def warn_if_another_distro_won() -> None:

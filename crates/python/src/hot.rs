@@ -35,7 +35,7 @@ enum Accepts {
     AnySign,
 }
 
-/// The head of CPython's integer up to its first digit (`cpython/longintrepr.h`).
+/// The head of `CPython`'s integer up to its first digit (`cpython/longintrepr.h`).
 #[cfg(Py_3_12)]
 #[repr(C)]
 struct LongHead {
@@ -45,7 +45,7 @@ struct LongHead {
     digit: u32,
 }
 
-/// The head of CPython's integer up to its first digit (`longintrepr.h`).
+/// The head of `CPython`'s integer up to its first digit (`longintrepr.h`).
 #[cfg(not(Py_3_12))]
 #[repr(C)]
 struct LongHead {

@@ -317,6 +317,7 @@ pub struct Observer {
 
 #[pymethods]
 impl Observer {
+    #[pyo3(signature = (value, attributes=None))]
     fn observe(&self, value: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         crate::hot::observe(&self.inner, value, attributes)
     }

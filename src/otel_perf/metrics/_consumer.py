@@ -18,8 +18,6 @@ from otel_perf import _core
 from otel_perf.metrics._points import PointBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from opentelemetry.sdk.metrics._internal.sdk_configuration import SdkConfiguration
     from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -67,7 +65,7 @@ class NativeConsumer:
         name: str,
         unit: str,
         description: str,
-        boundaries: Sequence[float] | None = None,
+        boundaries: list[float] | None = None,
     ) -> Any:
         """Makes a native instrument, or the recording end of an observable one."""
         return self._segment.instrument(kind, scope, name, unit, description, boundaries, self._cardinality_limit)
@@ -145,7 +143,7 @@ class _ReaderOptions:
         # The temporality of a gauge decides only whether an unchanged value is repeated.
         self.delta = frozenset(kind for kind, wanted in temporality.items() if wanted is AggregationTemporality.DELTA)
         self._dropped = [kind for kind, wanted in aggregation.items() if isinstance(wanted, views.DropAggregation)]
-        self._boundaries: Sequence[float] | None = None
+        self._boundaries: list[float] | None = None
         self._exponential: tuple[int, int] | None = None
         self._record_min_max = True
         for kind, wanted in aggregation.items():
@@ -155,7 +153,7 @@ class _ReaderOptions:
         if isinstance(wanted, (views.DefaultAggregation, views.DropAggregation)):
             return
         if kind == "Histogram" and isinstance(wanted, views.ExplicitBucketHistogramAggregation):
-            self._boundaries = wanted._boundaries
+            self._boundaries = None if wanted._boundaries is None else [float(b) for b in wanted._boundaries]
             self._record_min_max = wanted._record_min_max
         elif kind == "Histogram" and isinstance(wanted, views.ExponentialBucketHistogramAggregation):
             self._exponential = (wanted._max_size, wanted._max_scale)

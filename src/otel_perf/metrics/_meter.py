@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_NOOP = {
+_NOOP: dict[str, Any] = {
     "Counter": api.NoOpCounter,
     "UpDownCounter": api.NoOpUpDownCounter,
     "Histogram": api.NoOpHistogram,

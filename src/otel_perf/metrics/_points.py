@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry.sdk.metrics._internal.point import Buckets, ExponentialHistogram, ExponentialHistogramDataPoint
 from opentelemetry.sdk.metrics.export import (
@@ -20,6 +20,9 @@ from opentelemetry.sdk.metrics.export import (
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from opentelemetry.sdk.metrics.export import DataT
     from opentelemetry.sdk.resources import Resource
 
     from otel_perf._core import Segment
@@ -64,7 +67,8 @@ class PointBuilder:
         if not scopes:
             return None
         scope_metrics = [
-            ScopeMetrics(scope=scope, metrics=metrics, schema_url=scope.schema_url) for scope, metrics in scopes.items()
+            ScopeMetrics(scope=scope, metrics=metrics, schema_url=scope.schema_url or "")
+            for scope, metrics in scopes.items()
         ]
         return MetricsData(
             resource_metrics=[
@@ -154,4 +158,10 @@ def _exponential(
     )
 
 
-_SHAPES = {"sum": _sum, "gauge": _gauge, "explicit": _explicit, "exponential": _exponential}
+_Builder: TypeAlias = "Callable[[list[Any], int, AggregationTemporality, bool], DataT]"
+_SHAPES: dict[str, _Builder] = {
+    "sum": _sum,
+    "gauge": _gauge,
+    "explicit": _explicit,
+    "exponential": _exponential,
+}
