@@ -1,6 +1,6 @@
 //! A histogram taken out of the segment: percentiles, differences, merges, ladder steps, and the exported shapes.
 
-use crate::hdr::{units_per_one, Level, Slot};
+use crate::hdr::{to_units, units_per_one, Level, Slot, MAX_VALUE};
 use crate::lane::Number;
 
 /// Counts by slot with exact count, sum, minimum and maximum.
@@ -68,9 +68,7 @@ impl Distribution {
         );
         let mut counts = std::collections::BTreeMap::new();
         for value in values {
-            *counts
-                .entry(Slot::of(crate::hdr::to_units(value, per_one), level))
-                .or_insert(0) += 1;
+            *counts.entry(Slot::of(to_units(value, per_one), level)).or_insert(0) += 1;
             all.count += 1;
             all.sum_float += value;
             all.min = all.min.min(value);
@@ -241,7 +239,15 @@ impl Distribution {
     pub fn explicit(&self, boundaries: &[f64]) -> Vec<u64> {
         let mut counts = vec![0; boundaries.len() + 1];
         // Rounded like the recordings, so that a recording equal to a boundary compares equal.
-        let units: Vec<f64> = boundaries.iter().map(|b| (b * self.per_one + 0.5).floor()).collect();
+        let round = |boundary: f64| {
+            let units = boundary * self.per_one;
+            if (0.0..MAX_VALUE as f64).contains(&units) {
+                to_units(boundary, self.per_one) as f64
+            } else {
+                units
+            }
+        };
+        let units: Vec<f64> = boundaries.iter().copied().map(round).collect();
         for (slot, count) in &self.slots {
             let lowest = slot.lowest() as f64;
             counts[units.partition_point(|boundary| *boundary < lowest)] += count;

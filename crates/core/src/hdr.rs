@@ -199,11 +199,17 @@ pub fn units_per_one(unit: &str) -> f64 {
     }
 }
 
-/// `value` of the instrument in integer units, rounded to nearest and clamped to the range that has slots.
+/// `value` of the instrument, not negative, in integer units, rounded to nearest and clamped to the range that has slots.
 #[inline]
 pub fn to_units(value: f64, per_one: f64) -> u64 {
-    // The cast saturates, so that values beyond the range land in the last slot. To a signed integer it is one instruction.
-    ((value * per_one + 0.5) as i64).clamp(0, MAX_VALUE as i64) as u64
+    // Adding 2^52 leaves the integer in the low bits of the sum, rounded by the addition itself: half the latency of a conversion.
+    const TWO_TO_52: f64 = 4_503_599_627_370_496.0;
+    let units = value * per_one;
+    if units < MAX_VALUE as f64 {
+        (units + TWO_TO_52).to_bits() & ((1 << 52) - 1)
+    } else {
+        MAX_VALUE
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +236,24 @@ mod tests {
             }
             assert_eq!(next, MAX_VALUE + 1);
         }
+    }
+
+    #[test]
+    fn values_are_rounded_to_the_nearest_unit_and_clamped() {
+        for (value, units) in [
+            (0.0, 0),
+            (0.4, 0),
+            (0.6, 1),
+            (1.5, 2),
+            (2.5, 2),
+            (1e9, 1_000_000_000),
+            (1e300, MAX_VALUE),
+        ] {
+            assert_eq!(to_units(value, 1.0), units);
+        }
+        assert_eq!(to_units(0.005, 1e9), 5_000_000);
+        assert_eq!(to_units(MAX_VALUE as f64, 1.0), MAX_VALUE);
+        assert_eq!(to_units(MAX_VALUE as f64 - 1.0, 1.0), MAX_VALUE - 1);
     }
 
     proptest! {

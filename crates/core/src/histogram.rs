@@ -21,7 +21,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::hdr::{octave, slot_in_octave, slots_in_octave, Level, Slot, MAX_VALUE, OCTAVES};
+use crate::hdr::{octave, slot_in_octave, slots_in_octave, Level, Slot, OCTAVES};
 use crate::layout::{header, Geometry, LINE};
 use crate::pool::{Pool, Use};
 use crate::region::Region;
@@ -142,10 +142,10 @@ impl<'a> Histogram<'a> {
         self.region.u32(self.at + ENTRIES + 4 * octave)
     }
 
-    /// Counts `value` (integer units). Minimum and maximum are kept by [`Histogram::widen_range`].
+    /// Counts `value` (integer units, at most [`crate::hdr::MAX_VALUE`]). Minimum and maximum are kept by [`Histogram::widen_range`].
     #[inline]
     pub fn record(&self, value: u64) -> Recorded {
-        let value = value.min(MAX_VALUE);
+        debug_assert!(value <= crate::hdr::MAX_VALUE);
         let octave = octave(value);
         let Some(entry) = self.entry(octave) else {
             return Recorded::Corrupt;

@@ -2,10 +2,10 @@
 //!
 //! Every word of the segment is reached by a byte offset from its start and touched only through atomics, so that other
 //! processes may write at any time. Offsets come from shared memory and are not trusted: each accessor answers `None`
-//! for one that is out of bounds or misaligned. This file and `mapping.rs`, `lock.rs` and `local.rs` are the only
+//! for one that is out of bounds, and rounds one that is misaligned, which only a faulty process can have written. This file and `mapping.rs`, `lock.rs` and `local.rs` are the only
 //! ones of the crate with `unsafe`, besides single calls of libc in `clock.rs`, `fork.rs` and `segment.rs`.
 
-// Alignment is checked before every cast, see the accessors.
+// Offsets are aligned before every cast, see the accessors.
 #![allow(clippy::cast_ptr_alignment)]
 
 use std::mem::size_of;
@@ -26,14 +26,14 @@ unsafe impl Sync for Region {}
 
 macro_rules! accessor {
     ($name:ident, $atomic:ty, $what:literal) => {
-        #[doc = concat!("The ", $what, " at `offset`, or `None` if it is out of bounds or misaligned.")]
+        #[doc = concat!("The ", $what, " at `offset`, rounded down to its alignment, or `None` if it is out of bounds.")]
         #[inline]
         pub fn $name(&self, offset: usize) -> Option<&$atomic> {
-            let aligned = offset % size_of::<$atomic>() == 0;
-            if !aligned || offset > self.len.wrapping_sub(size_of::<$atomic>()) {
+            let offset = offset & !(size_of::<$atomic>() - 1);
+            if offset > self.len - size_of::<$atomic>() {
                 return None;
             }
-            // SAFETY: the check above keeps the word inside the mapping and aligned (the base is page-aligned);
+            // SAFETY: the lines above keep the word inside the mapping and aligned (the base is page-aligned);
             // `Region::new` promises that the mapping outlives every borrow, and a length of at least one word.
             Some(unsafe { &*self.base.as_ptr().add(offset).cast::<$atomic>() })
         }
@@ -109,11 +109,12 @@ impl Region {
 }
 
 impl Region {
-    /// The lane cell at `offset`, or `None` if it is out of bounds or misaligned.
+    /// The lane cell at `offset`, rounded down to its alignment, or `None` if it is out of bounds.
     #[inline]
     pub fn cell(&self, offset: usize) -> Option<&crate::lane::Cell> {
         let size = size_of::<crate::lane::Cell>();
-        if offset % size != 0 || offset > self.len.wrapping_sub(size) {
+        let offset = offset & !(size - 1);
+        if offset > self.len.checked_sub(size)? {
             return None;
         }
         // SAFETY: in bounds and aligned, see the accessors above; `Cell` is two atomic words.

@@ -74,9 +74,12 @@ impl Instrument {
                     return Some(series);
                 }
             } else if ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
+                if let Some(series) = lookup.by_version(attributes) {
+                    return Some(series);
+                }
                 let mut borrowed = Borrowed::empty();
                 if borrowed.fill(attributes) {
-                    if let Some(series) = lookup.by_address(&borrowed) {
+                    if let Some(series) = lookup.by_address(attributes, &borrowed) {
                         return Some(series);
                     }
                     let lookup = &mut *self.lookup.get();

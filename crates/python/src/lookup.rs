@@ -2,7 +2,8 @@
 //!
 //! Three steps, each for what the one before did not find:
 //!
-//! 1. *Ways*: the last four sets seen, compared by the addresses of their keys and values. A way owns references to those objects, so that an
+//! 1. *Ways*: the last four sets seen, compared by the version of the dict, where the interpreter keeps one, and else by the addresses of
+//!    keys and values. A way owns references to those objects, so that an
 //!    address cannot come to mean something else, and holds only objects that cannot change (exact `str`, `int`, `float`, `bool`, `bytes`, `None`).
 //! 2. *Table*: every set seen, found by the hashes that strings cache anyway and compared by content and type. The order of the pairs does not matter.
 //! 3. Canonical bytes and the shared table of the segment: only here anything is allocated.
@@ -24,6 +25,8 @@ use pyo3::prelude::*;
 /// Largest attribute set that steps 1 and 2 handle.
 pub const MAX_PAIRS: usize = 12;
 const WAYS: usize = 4;
+/// The version of no dict.
+const NO_VERSION: u64 = 0;
 /// Table hits after which one becomes a way.
 const HITS_PER_WAY: u32 = 8;
 
@@ -204,6 +207,25 @@ unsafe fn same_text(a: Object, b: Object) -> bool {
     }
 }
 
+/// Version of an exact dict: a number that is new at every creation and change of any dict (PEP 509). CPython 3.14 dropped it.
+///
+/// # Safety
+/// `dict` is an exact dict, the GIL is held.
+#[inline]
+unsafe fn version(dict: Object) -> u64 {
+    #[cfg(not(Py_3_14))]
+    // SAFETY: the caller promises a dict.
+    #[allow(deprecated)]
+    unsafe {
+        (*dict.cast::<ffi::PyDictObject>()).ma_version_tag
+    }
+    #[cfg(Py_3_14)]
+    {
+        let _ = dict;
+        NO_VERSION
+    }
+}
+
 /// References that are owned, so that their addresses stay theirs.
 struct Owned {
     pairs: Box<[(Py<PyAny>, Py<PyAny>)]>,
@@ -245,6 +267,8 @@ impl Owned {
 struct Way {
     pairs: Owned,
     series: Arc<LocalSeries>,
+    /// Version of the dict that last had these addresses.
+    version: Cell<u64>,
 }
 
 struct Entry {
@@ -268,24 +292,34 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Step 1.
+    /// Step 1 for a dict that was not changed since it was last seen here: the pairs need not be looked at.
+    ///
+    /// # Safety
+    /// `dict` is an exact dict, the GIL is held.
     #[inline]
-    pub fn by_address(&self, borrowed: &Borrowed) -> Option<&LocalSeries> {
-        let last = self.last_way.get();
-        match &self.ways[last] {
-            Some(way) if way.pairs.has_addresses_of(borrowed) => Some(&way.series),
-            _ => self.by_address_elsewhere(borrowed, last),
-        }
+    pub unsafe fn by_version(&self, dict: Object) -> Option<&LocalSeries> {
+        let way = self.ways[self.last_way.get()].as_ref()?;
+        // SAFETY: the caller's promise.
+        let version = unsafe { version(dict) };
+        (version == way.version.get() && version != NO_VERSION).then(|| &*way.series)
     }
 
-    fn by_address_elsewhere(&self, borrowed: &Borrowed, last: usize) -> Option<&LocalSeries> {
-        for step in 1..WAYS {
+    /// Step 1.
+    ///
+    /// # Safety
+    /// `borrowed` was filled from `dict`, and the GIL is held.
+    #[inline]
+    pub unsafe fn by_address(&self, dict: Object, borrowed: &Borrowed) -> Option<&LocalSeries> {
+        let last = self.last_way.get();
+        for step in 0..WAYS {
             let index = (last + step) % WAYS;
             if let Some(way) = self.ways[index]
                 .as_ref()
                 .filter(|way| way.pairs.has_addresses_of(borrowed))
             {
                 self.last_way.set(index);
+                // SAFETY: the caller's promise.
+                way.version.set(unsafe { version(dict) });
                 return Some(&way.series);
             }
         }
@@ -313,6 +347,7 @@ impl Lookup {
         let way = Way {
             pairs: Owned::new(py, borrowed),
             series: Arc::clone(series),
+            version: Cell::new(NO_VERSION),
         };
         let next = (self.last_way.get() + 1) % WAYS;
         self.last_way.set(next);
