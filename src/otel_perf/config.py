@@ -120,6 +120,11 @@ class Settings:
         )
 
 
+def read(variable: str, env: MutableMapping[str, str] = environ) -> str:
+    """Value of a variable without surrounding blanks; empty if it is not set."""
+    return env.get(variable, "").strip()
+
+
 def report(variable: str, value: str, accepted: str, instead: str) -> None:
     """Logs the one line that a wrong value gets."""
     _logger.warning("%s=%r is not accepted (accepted: %s); %s", variable, value, accepted, instead)

@@ -6,16 +6,16 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import trace
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR, OTEL_PYTHON_DISTRO
 from opentelemetry.metrics import set_meter_provider
-from opentelemetry.sdk import _configuration as sdk_configuration
-from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE, OTEL_EXPORTER_OTLP_PROTOCOL
+from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.semconv.resource import ResourceAttributes
+from opentelemetry.sdk.trace import TracerProvider
 
-from otel_perf import config
+from otel_perf import _components, config
 from otel_perf.config import Settings
 from otel_perf.metrics import MeterProvider
 from otel_perf.segment import open_default
@@ -27,6 +27,7 @@ _logger = logging.getLogger(__name__)
 
 _NAME = "otel_perf"
 _PROMETHEUS = "prometheus"
+_LOGGER_PROVIDER = "OTEL_PYTHON_LOGGER_PROVIDER"
 _LOGGING_HANDLER = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
 
 
@@ -36,21 +37,23 @@ class OtelPerfDistro(BaseDistro):  # type: ignore[misc]
     def _configure(self, **kwargs: Any) -> None:  # noqa: ARG002 - the signature is the base class's.
         config.set_defaults()
         os.environ.setdefault(OTEL_PYTHON_CONFIGURATOR, _NAME)
-        os.environ.setdefault(OTEL_EXPORTER_OTLP_PROTOCOL, "grpc")
 
 
-class OtelPerfConfigurator(sdk_configuration._OTelSDKConfigurator):
+class OtelPerfConfigurator:
     """Builds the providers from the standard variables, metrics first, so that what traces and logs measure of themselves is kept."""
 
     _has_run = False
 
-    def _configure(self, *, raise_errors: bool = False, **kwargs: Any) -> None:
+    def configure(self, *, raise_errors: bool = False, **kwargs: Any) -> None:
+        """Sets up metrics, traces and logs.
+
+        Args:
+            raise_errors: Whether a signal that cannot be set up raises. Otherwise it is logged and left out.
+            **kwargs: What the SDK's configurator takes.
+        """
         OtelPerfConfigurator._has_run = True
-        if os.environ.get(OTEL_CONFIG_FILE):
-            _logger.warning(
-                "%s is set: the stock SDK is configured from it, metrics do not go through otel_perf", OTEL_CONFIG_FILE
-            )
-            super()._configure(**kwargs)  # type: ignore[no-untyped-call]
+        if config.read(OTEL_CONFIG_FILE):
+            _configure_stock(kwargs)
             return
         config.sanitise()
         settings = Settings.from_environment()
@@ -60,6 +63,15 @@ class OtelPerfConfigurator(sdk_configuration._OTelSDKConfigurator):
         for signal, build in (("metrics", parts.metrics), ("traces", parts.traces), ("logs", parts.logs)):
             _build(signal, build, raise_errors=raise_errors)
         parts.finish()
+
+
+def _configure_stock(kwargs: Mapping[str, Any]) -> None:
+    from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # noqa: PLC0415 - see _components.
+
+    _logger.warning(
+        "%s is set: the stock SDK is configured from it, metrics do not go through otel_perf", OTEL_CONFIG_FILE
+    )
+    _OTelSDKConfigurator().configure(**kwargs)  # type: ignore[no-untyped-call]
 
 
 def _build(signal: str, build: Callable[[], None], *, raise_errors: bool) -> None:
@@ -82,21 +94,20 @@ class _Parts:
         attributes = dict(kwargs.get("resource_attributes") or {})
         version = kwargs.get("auto_instrumentation_version")
         if version:
-            attributes[ResourceAttributes.TELEMETRY_AUTO_VERSION] = version
+            attributes["telemetry.auto.version"] = version
         self._resource = Resource.create(attributes)
-        self._opamp("pre_sdk_init_function")
+        self._arguments = kwargs.get("exporter_args_map") or {}
+        _components.start_opamp("pre_sdk_init_function", self._resource)
 
     def finish(self) -> None:
-        self._opamp("post_sdk_init_function")
+        _components.start_opamp("post_sdk_init_function", self._resource)
 
-    def _opamp(self, name: str) -> None:
-        start = sdk_configuration._import_opamp(name)  # type: ignore[arg-type]
-        if start is not None:
-            start(self._resource)
+    def _exporters(self, signal: str, names: list[str]) -> list[Any]:
+        return [kind(**self._arguments.get(kind, {})) for kind in _components.load_exporters(signal, names)]
 
     def _names(self, signal: str) -> list[str]:
         named = self._kwargs.get(f"{signal.rstrip('s')}_exporter_names") or []
-        return [*named, *sdk_configuration._get_exporter_names(signal)]  # type: ignore[arg-type]
+        return [*named, *_components.exporter_names(signal)]
 
     def metrics(self) -> None:
         """Builds the meter provider with a reader for each metrics exporter."""
@@ -112,63 +123,71 @@ class _Parts:
                 reader = serve(self._settings)
                 if reader is not None:
                     readers.append(reader)
-        _, exporters, _ = sdk_configuration._import_exporters([], names, [])
-        arguments = self._kwargs.get("exporter_args_map") or {}
-        for exporter in exporters.values():
-            made = exporter(**arguments.get(exporter, {}))
-            readers.append(made if isinstance(made, MetricReader) else PeriodicExportingMetricReader(made))
-        configurator = self._kwargs.get("meter_configurator") or sdk_configuration._import_meter_configurator(
-            sdk_configuration._get_meter_configurator()
+        for exporter in self._exporters("metrics", names):
+            is_reader = isinstance(exporter, MetricReader)
+            readers.append(exporter if is_reader else PeriodicExportingMetricReader(exporter))
+        provider = MeterProvider(
+            readers,
+            self._resource,
+            segment=segment,
+            _settings=self._settings,
+            _meter_configurator=self._kwargs.get("meter_configurator") or _components.scope_configurator("meter"),
         )
-        set_meter_provider(
-            MeterProvider(
-                readers,
-                self._resource,
-                segment=segment,
-                _settings=self._settings,
-                _meter_configurator=configurator,
-            ),
-        )
+        set_meter_provider(provider)
 
     def traces(self) -> None:
         """Builds the SDK's tracer provider."""
-        exporters, _, _ = sdk_configuration._import_exporters(self._names("traces"), [], [])
-        sampler = self._kwargs.get("sampler") or sdk_configuration._import_sampler(sdk_configuration._get_sampler())
-        generator = self._kwargs.get("id_generator") or sdk_configuration._import_id_generator(
-            sdk_configuration._get_id_generator()
-        )
-        configurator = self._kwargs.get("tracer_configurator") or sdk_configuration._import_tracer_configurator(
-            sdk_configuration._get_tracer_configurator()
-        )
-        sdk_configuration._init_tracing(
-            exporters=exporters,
-            id_generator=generator,
-            sampler=sampler,
+        provider = TracerProvider(
+            id_generator=self._kwargs.get("id_generator") or _components.id_generator(),
+            sampler=self._kwargs.get("sampler") or _components.sampler(),
             resource=self._resource,
-            exporter_args_map=self._kwargs.get("exporter_args_map"),
-            span_processors=self._kwargs.get("span_processors"),
-            export_span_processor=self._kwargs.get("export_span_processor"),
-            tracer_configurator=configurator,
+            _tracer_configurator=self._kwargs.get("tracer_configurator") or _components.scope_configurator("tracer"),
         )
+        trace.set_tracer_provider(provider)
+        for processor in self._kwargs.get("span_processors") or ():
+            provider.add_span_processor(processor)
+        exporters = self._exporters("traces", self._names("traces"))
+        if exporters:
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - see _components.
+
+            processor = self._kwargs.get("export_span_processor") or BatchSpanProcessor
+            for exporter in exporters:
+                provider.add_span_processor(processor(exporter))
 
     def logs(self) -> None:
-        """Builds the SDK's logger provider."""
-        _, _, exporters = sdk_configuration._import_exporters([], [], self._names("logs"))
+        """Builds the SDK's logger provider; where nothing is exported, only when somebody first asks for it."""
+        names = self._names("logs")
         handler = self._kwargs.get("setup_logging_handler")
         if handler is None:
-            handler = os.environ.get(_LOGGING_HANDLER, "false").strip().lower() == "true"
-        configurator = self._kwargs.get("logger_configurator") or sdk_configuration._import_logger_configurator(
-            sdk_configuration._get_logger_configurator()
-        )
-        sdk_configuration._init_logging(
-            exporters,
+            handler = config.read(_LOGGING_HANDLER).lower() == "true"
+        wanted = ("log_record_processors", "export_log_record_processor", "logger_configurator")
+        if not (names or handler or any(self._kwargs.get(name) for name in wanted)):
+            _LazyLogs.resource = self._resource
+            os.environ.setdefault(_LOGGER_PROVIDER, _NAME)
+            return
+        from opentelemetry.sdk._configuration import _init_logging  # noqa: PLC0415 - see _components.
+
+        exporters = _components.load_exporters("logs", names)
+        _init_logging(
+            dict(zip(names, exporters, strict=True)),
             self._resource,
             handler,
-            exporter_args_map=self._kwargs.get("exporter_args_map"),
+            exporter_args_map=self._arguments,
             log_record_processors=self._kwargs.get("log_record_processors"),
             export_log_record_processor=self._kwargs.get("export_log_record_processor"),
-            logger_configurator=configurator,
+            logger_configurator=self._kwargs.get("logger_configurator") or _components.scope_configurator("logger"),
         )
+
+
+class _LazyLogs:
+    resource: Resource | None = None
+
+
+def logger_provider() -> Any:
+    """The SDK's logger provider, made when the API first asks for one (entry point ``opentelemetry_logger_provider``)."""
+    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415 - see _components.
+
+    return LoggerProvider(resource=_LazyLogs.resource)
 
 
 def configure(**kwargs: Any) -> None:
@@ -183,13 +202,13 @@ def configure(**kwargs: Any) -> None:
         RuntimeError: An exporter that was asked for is not installed.
     """
     OtelPerfDistro().configure()
-    OtelPerfConfigurator().configure(raise_errors=True, **kwargs)  # type: ignore[no-untyped-call]
+    OtelPerfConfigurator().configure(raise_errors=True, **kwargs)
 
 
 def warn_if_another_distro_won() -> None:
-    """Says so if the wrapper chose another distribution's configurator although otel_perf is installed."""
-    chosen = os.environ.get(OTEL_PYTHON_CONFIGURATOR)
-    if not OtelPerfConfigurator._has_run and chosen in (None, _NAME):
+    """Says so if the wrapper chose another distribution's configurator although otel_perf is installed and nobody chose."""
+    chosen = config.read(OTEL_PYTHON_CONFIGURATOR)
+    if not OtelPerfConfigurator._has_run and chosen in ("", _NAME):
         _logger.warning(
             "otel_perf is installed but another distribution was started; set %s=%s and %s=%s to use otel_perf",
             OTEL_PYTHON_DISTRO,
