@@ -42,6 +42,8 @@ pub struct Point {
     pub instrument: InstrumentId,
     /// Begin of the interval, nanoseconds since the epoch.
     pub start_unix_ns: u64,
+    /// End of the interval: the time of the collection, the same for all its points, and the begin of the next delta interval.
+    pub time_unix_ns: u64,
     /// What was measured.
     pub value: Value,
 }
@@ -269,6 +271,7 @@ impl Readers {
                     series: series.id,
                     instrument: series.instrument,
                     start_unix_ns,
+                    time_unix_ns: now,
                     value,
                 });
             }

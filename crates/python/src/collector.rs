@@ -117,6 +117,7 @@ impl Collector {
             return Ok((unix_ns(), PyList::empty(py)));
         };
         let points = py.detach(|| locked(&self.readers).collect(&self.segment, reader, since_ns));
+        let time = points.first().map_or_else(unix_ns, |point| point.time_unix_ns);
         let metrics = PyList::empty(py);
         for group in points.chunk_by(|a, b| a.instrument == b.instrument) {
             let id = group[0].instrument;
@@ -144,7 +145,7 @@ impl Collector {
             };
             metrics.append((id.0, shape, out))?;
         }
-        Ok((unix_ns(), metrics))
+        Ok((time, metrics))
     }
 }
 

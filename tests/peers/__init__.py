@@ -1,0 +1,1 @@
+"""Real peers on loopback that the tests talk to."""

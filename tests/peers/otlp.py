@@ -1,0 +1,145 @@
+"""An OTLP receiver on loopback, gRPC and HTTP, that keeps the decoded requests."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+
+class Receiver:
+    """Keeps what arrives.
+
+    Attributes:
+        endpoint: URL to export to, of the protocol that the receiver speaks.
+        requests: Decoded metrics requests in the order of arrival.
+        spans: Decoded trace requests.
+    """
+
+    def __init__(self) -> None:
+        self.endpoint = ""
+        self.requests: list[Any] = []
+        self.spans: list[Any] = []
+        self._arrived = threading.Condition()
+
+    def take(self, into: list[Any], request: Any) -> None:
+        """Keeps a decoded request and wakes who waits."""
+        with self._arrived:
+            into.append(request)
+            self._arrived.notify_all()
+
+    def wait_for(self, predicate: Callable[[], object], timeout: float = 20.0) -> None:
+        """Waits until `predicate` holds, looking again at every arrival; fails after `timeout` seconds."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: bool(predicate()), timeout), "nothing like that arrived"
+
+    def points(self, request: int = -1) -> dict[tuple[str, str, frozenset[tuple[str, Any]]], Any]:
+        """Points of one request by scope name, metric name and attributes."""
+        return flatten(self.requests[request])
+
+    def metric(self, name: str, request: int = -1) -> Any:
+        """The metric message of one request."""
+        found = [m for m, _ in _metrics(self.requests[request]) if m.name == name]
+        assert len(found) == 1, f"{name}: {len(found)} metrics"
+        return found[0]
+
+
+def _metrics(request: Any) -> Iterator[tuple[Any, Any]]:
+    for resource in request.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                yield metric, scope.scope
+
+
+def value_of(value: Any) -> Any:
+    """Python value of an `AnyValue` message; sequences become tuples."""
+    kind = value.WhichOneof("value")
+    if kind is None:
+        return None
+    if kind == "array_value":
+        return tuple(value_of(item) for item in value.array_value.values)
+    if kind == "kvlist_value":
+        return frozenset((item.key, value_of(item.value)) for item in value.kvlist_value.values)
+    return getattr(value, kind)
+
+
+def attributes_of(message: Any) -> dict[str, Any]:
+    """Attributes of a message that has them."""
+    return {item.key: value_of(item.value) for item in message.attributes}
+
+
+def flatten(request: Any) -> dict[tuple[str, str, frozenset[tuple[str, Any]]], Any]:
+    """Points of a request by scope name, metric name and attributes."""
+    found = {}
+    for metric, scope in _metrics(request):
+        for point in getattr(metric, metric.WhichOneof("data")).data_points:
+            found[scope.name, metric.name, frozenset(attributes_of(point).items())] = point
+    return found
+
+
+class _Service(metrics_service_pb2_grpc.MetricsServiceServicer):
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name of the RPC.
+        self._receiver.take(self._receiver.requests, request)
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
+@contextmanager
+def grpc_receiver(port: int = 0) -> Iterator[Receiver]:
+    """A receiver that speaks OTLP over gRPC."""
+    receiver = Receiver()
+    server = grpc.server(ThreadPoolExecutor(2))
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Service(receiver), server)
+    receiver.endpoint = f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
+    server.start()
+    try:
+        yield receiver
+    finally:
+        server.stop(None).wait()
+
+
+@contextmanager
+def http_receiver(port: int = 0) -> Iterator[Receiver]:
+    """A receiver that speaks OTLP over HTTP with protobuf bodies."""
+    receiver = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            if self.path == "/v1/metrics":
+                request = metrics_service_pb2.ExportMetricsServiceRequest.FromString(body)
+                receiver.take(receiver.requests, request)
+            else:
+                receiver.take(receiver.spans, trace_service_pb2.ExportTraceServiceRequest.FromString(body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Requests are in the receiver."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    receiver.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+RECEIVERS = {"grpc": grpc_receiver, "http/protobuf": http_receiver}
