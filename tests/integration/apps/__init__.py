@@ -1,1 +1,1 @@
-"""Tests of otel_perf."""
+"""Small applications that the wrapper starts."""

@@ -1,0 +1,120 @@
+"""Runs programs under ``opentelemetry-instrument`` and talks to them, each ended by its own process id."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BIN = Path(sys.prefix) / "bin"
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of this process without its OpenTelemetry variables, and with the project importable."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    return {**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **extra}
+
+
+@dataclass
+class Finished:
+    """A program that has ended.
+
+    Attributes:
+        code: Exit status.
+        out: Standard output.
+        err: Standard error.
+    """
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*command: str, timeout: float = 60, wrapper: bool = True, **env: str) -> Finished:
+    """Runs a Python program to its end, under the wrapper unless stated otherwise."""
+    prefix = [str(BIN / "opentelemetry-instrument")] if wrapper else []
+    done = subprocess.run(
+        [*prefix, str(BIN / "python"), *command],
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class Running:
+    """A program that runs.
+
+    Attributes:
+        pid: Its process id.
+        err: Standard error, complete once it has ended.
+    """
+
+    pid: int
+    err: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def started(*command: str, ready: str | None = None, timeout: float = 30, **env: str) -> Iterator[Running]:
+    """Starts a program under the wrapper, waits until a URL answers, and ends it by SIGTERM."""
+    process = subprocess.Popen(
+        [str(BIN / "opentelemetry-instrument"), *command],
+        env=environment(**env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    running = Running(process.pid)
+    try:
+        if ready is not None:
+            _wait(ready, process, time.monotonic() + timeout)
+        yield running
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            out, _ = process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, _ = process.communicate()
+        running.err.append(out)
+
+
+def _wait(url: str, process: subprocess.Popen[str], deadline: float) -> None:
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            out, _ = process.communicate()
+            raise AssertionError(f"the program ended with {process.returncode}:\n{out}")
+        try:
+            get(url)
+        except OSError:
+            # Not listening yet: the kernel refuses at once, so the loop is paced by a short wait for the process itself.
+            try:
+                process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        else:
+            return
+    raise AssertionError(f"{url} did not answer")
+
+
+def get(url: str) -> int:
+    """Status of a GET request."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            answer.read()
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
