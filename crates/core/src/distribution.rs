@@ -41,7 +41,7 @@ impl Distribution {
         range: (f64, f64),
         per_one: f64,
     ) -> Distribution {
-        let count = slots.iter().map(|(_, count)| count).sum();
+        let count = slots.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
         Distribution {
             slots,
             count,
@@ -140,7 +140,7 @@ impl Distribution {
                 let rank = rank.clamp(1, self.count.max(1));
                 let mut seen = 0;
                 let found = by_value.iter().find(|(_, count)| {
-                    seen += count;
+                    seen = count.saturating_add(seen);
                     seen >= rank
                 });
                 found.map_or(f64::NAN, |(highest, _)| {
@@ -203,7 +203,7 @@ impl Distribution {
         }
         let mut counts: std::collections::BTreeMap<Slot, u64> = self.slots.iter().copied().collect();
         for (slot, count) in &other.slots {
-            *counts.entry(*slot).or_insert(0) += count;
+            add(counts.entry(*slot).or_insert(0), *count);
         }
         Some(Distribution::new(
             counts.into_iter().collect(),
@@ -223,7 +223,7 @@ impl Distribution {
     pub fn coarsened(&self, level: Level) -> Distribution {
         let mut counts = std::collections::BTreeMap::new();
         for (slot, count) in &self.slots {
-            *counts.entry(slot.coarsened(level)).or_insert(0) += count;
+            add(counts.entry(slot.coarsened(level)).or_insert(0), *count);
         }
         Distribution {
             slots: counts.into_iter().collect(),
@@ -250,7 +250,10 @@ impl Distribution {
         let units: Vec<f64> = boundaries.iter().copied().map(round).collect();
         for (slot, count) in &self.slots {
             let lowest = slot.lowest() as f64;
-            counts[units.partition_point(|boundary| *boundary < lowest)] += count;
+            add(
+                &mut counts[units.partition_point(|boundary| *boundary < lowest)],
+                *count,
+            );
         }
         counts
     }
@@ -262,7 +265,7 @@ impl Distribution {
         let mut values = Vec::with_capacity(self.slots.len());
         for (slot, count) in &self.slots {
             if slot.highest() == 0 {
-                zero_count += count;
+                add(&mut zero_count, *count);
             } else {
                 values.push((self.within_range(slot.middle() / self.per_one), *count));
             }
@@ -271,7 +274,7 @@ impl Distribution {
         values.retain(|(value, count)| {
             let zero = *value <= 0.0;
             if zero {
-                zero_count += count;
+                add(&mut zero_count, *count);
             }
             !zero
         });
@@ -295,7 +298,7 @@ impl Distribution {
         let offset = bucket_of(low, scale);
         let mut counts = vec![0; (bucket_of(high, scale) - offset) as usize + 1];
         for (value, count) in values {
-            counts[(bucket_of(value, scale) - offset) as usize] += count;
+            add(&mut counts[(bucket_of(value, scale) - offset) as usize], count);
         }
         Exponential {
             scale,
@@ -304,6 +307,11 @@ impl Distribution {
             counts,
         }
     }
+}
+
+/// Adds counts, which a damaged segment may hold beyond what can be counted.
+fn add(count: &mut u64, more: u64) {
+    *count = count.saturating_add(more);
 }
 
 /// Index of the exponential bucket that holds `value` (OpenTelemetry metrics data model, "Exponential buckets").

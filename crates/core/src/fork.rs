@@ -23,6 +23,11 @@ pub fn watch() {
     });
 }
 
+/// Makes everything that was kept beside the count be looked up again, as a fork does: for a process that gave its lane back.
+pub fn forget() {
+    FORKS.fetch_add(1, Relaxed);
+}
+
 /// Number of forks between the first process that watched and this one.
 #[inline]
 pub fn count() -> u32 {

@@ -18,10 +18,14 @@
 //! When no page can be had at all, [`Histogram::record`] answers [`Recorded::NoRoom`] and the caller counts the value in the
 //! overflow series, whose header carries one 64-bit count per octave and therefore always has room.
 
+mod block;
+mod read;
+
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use crate::hdr::{octave, slot_in_octave, slots_in_octave, Level, Slot, OCTAVES};
+use self::block::{has_node, Block};
+use crate::hdr::{octave, slot_in_octave, slots_in_octave, Level, OCTAVES};
 use crate::layout::{header, Geometry, LINE};
 use crate::pool::{Pool, Use};
 use crate::region::Region;
@@ -40,8 +44,6 @@ pub const OVERFLOW_LINES: u32 = HEADER_LINES + (8 * OCTAVES / LINE) as u32;
 
 /// Slots of a page below a node.
 const PAGE: usize = 64;
-/// Longest chain of pages in front of one another: three widths at each of three steps.
-const MAX_CHAIN: usize = 9;
 
 /// Outcome of recording one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,53 +54,6 @@ pub enum Recorded {
     NoRoom,
     /// Not counted, because the segment names a place that cannot be right.
     Corrupt,
-}
-
-/// Reference to a page or node, as stored in an entry: `line << 5 | linked << 4 | width << 2 | (level + 1)`; 0 is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Block(u32);
-
-impl Block {
-    fn new(line: u32, linked: bool, width: u32, level: Level) -> Block {
-        Block((line << 5) | (u32::from(linked) << 4) | (width << 2) | (level as u32 + 1))
-    }
-
-    #[inline]
-    fn line(self) -> u32 {
-        self.0 >> 5
-    }
-
-    #[inline]
-    fn is_linked(self) -> bool {
-        self.0 & 16 != 0
-    }
-
-    /// 0, 1 or 2 for slots of 16, 32 or 64 bits.
-    #[inline]
-    fn width(self) -> u32 {
-        (self.0 >> 2) & 3
-    }
-
-    #[inline]
-    fn level(self) -> Option<Level> {
-        match self.0 & 3 {
-            1 => Some(Level::Three),
-            2 => Some(Level::Two),
-            3 => Some(Level::OneHalf),
-            _ => None,
-        }
-    }
-
-    /// Byte offset of its first slot. Not checked against the pool's end: every access goes through [`Region`], which checks.
-    #[inline]
-    fn slots_at(self, geometry: &Geometry) -> usize {
-        // The linked flag is bit 4, and a link takes one line of 64 bytes.
-        geometry.pool_at + self.line() as usize * LINE + ((self.0 & 16) as usize * (LINE / 16))
-    }
-}
-
-fn has_node(octave: usize, level: Level) -> bool {
-    octave == 0 || level == Level::Three
 }
 
 /// One histogram of a segment.
@@ -134,6 +89,7 @@ impl<'a> Histogram<'a> {
             region.u64(at + offset)?.store(f64::NEG_INFINITY.to_bits(), Relaxed);
         }
         region.u32(header::HISTOGRAMS)?.fetch_add(1, Relaxed);
+        Pool::new(region, geometry).note_histogram();
         Some(line)
     }
 
@@ -145,6 +101,15 @@ impl<'a> Histogram<'a> {
     /// Counts `value` (integer units, at most [`crate::hdr::MAX_VALUE`]). Minimum and maximum are kept by [`Histogram::widen_range`].
     #[inline]
     pub fn record(&self, value: u64) -> Recorded {
+        match self.record_in_slot(value) {
+            // A slot that is full and cannot be widened: the overflow series must have room for it all the same.
+            Recorded::NoRoom => self.record_last_resort(octave(value)),
+            recorded => recorded,
+        }
+    }
+
+    #[inline]
+    fn record_in_slot(&self, value: u64) -> Recorded {
         debug_assert!(value <= crate::hdr::MAX_VALUE);
         let octave = octave(value);
         let Some(entry) = self.entry(octave) else {
@@ -169,7 +134,12 @@ impl<'a> Histogram<'a> {
     #[inline(never)]
     fn record_elsewhere(&self, value: u64, octave: usize, entry: &AtomicU32, block: Block) -> Recorded {
         let Some(level) = block.level() else {
-            return self.record_new_octave(value, octave, entry);
+            // An entry that is neither empty nor of a known step would be asked for again and again.
+            return if block.0 == 0 {
+                self.record_new_octave(value, octave, entry)
+            } else {
+                Recorded::Corrupt
+            };
         };
         let slot = slot_in_octave(value, octave, level);
         if !has_node(octave, level) {
@@ -283,6 +253,7 @@ impl<'a> Histogram<'a> {
             };
             link.store(old.0, Relaxed);
         }
+        self.pool().note_page();
         let new = Block::new(line, linked, width, level);
         // Losing the race leaves the lines unused, and the winner's page serves as well.
         let _ = reference.compare_exchange(old.0, new.0, AcqRel, Acquire);
@@ -303,9 +274,12 @@ impl<'a> Histogram<'a> {
             };
             // A node without a page is of no use, so both must fit.
             let extra = if has_node(octave, level) { 2 } else { 0 };
-            if self.put_in_front(entry, Block(0), slots, 0, level, keep + extra) {
+            if self.put_in_front(entry, Block(0), slots, 0, level, keep.saturating_add(extra)) {
                 if let Some(octaves) = self.region.u32(header::OCTAVES) {
                     octaves.fetch_add(1, Relaxed);
+                }
+                if let (Level::Three, Some(fine)) = (level, self.region.u32(header::FINE)) {
+                    fine.fetch_add(1, Relaxed);
                 }
                 return self.record(value);
             }
@@ -334,7 +308,19 @@ impl<'a> Histogram<'a> {
                 slots_in_octave(octave, coarser)
             };
             let extra = if octave == 0 { 2 } else { 0 };
-            if coarser > level && self.put_in_front(entry, node, slots, 0, coarser, pool.reserve(coarser) + extra) {
+            if coarser > level
+                && self.put_in_front(
+                    entry,
+                    node,
+                    slots,
+                    0,
+                    coarser,
+                    pool.reserve(coarser).saturating_add(extra),
+                )
+            {
+                if let (Level::Three, Some(fine)) = (level, self.region.u32(header::FINE)) {
+                    let _ = fine.fetch_update(Relaxed, Relaxed, |fine| fine.checked_sub(1));
+                }
                 return self.record(value);
             }
         }
@@ -348,6 +334,7 @@ impl<'a> Histogram<'a> {
         self.region.u64(self.at + LAST_RESORT + 8 * octave)
     }
 
+    #[cold]
     fn record_last_resort(&self, octave: usize) -> Recorded {
         match self.last_resort(octave) {
             Some(count) => {
@@ -374,139 +361,6 @@ impl<'a> Histogram<'a> {
             raise(max, value);
         }
     }
-
-    /// Minimum and maximum since the last call, folded into those of the whole life; one collector at a time.
-    pub fn drain_range(&self) -> Option<(f64, f64)> {
-        let word = |offset| self.region.u64(self.at + offset);
-        let min = f64::from_bits(word(INTERVAL_MIN)?.load(Relaxed));
-        let max = f64::from_bits(word(INTERVAL_MAX)?.load(Relaxed));
-        // Fold first, reset second: a collector that dies in between leaves values that are folded again without harm.
-        lower(word(TOTAL_MIN)?, min);
-        raise(word(TOTAL_MAX)?, max);
-        let min = f64::from_bits(word(INTERVAL_MIN)?.swap(f64::INFINITY.to_bits(), AcqRel));
-        let max = f64::from_bits(word(INTERVAL_MAX)?.swap(f64::NEG_INFINITY.to_bits(), AcqRel));
-        lower(word(TOTAL_MIN)?, min);
-        raise(word(TOTAL_MAX)?, max);
-        Some((min, max))
-    }
-
-    /// Minimum and maximum of the whole life; infinities while nothing was recorded.
-    pub fn range(&self) -> Option<(f64, f64)> {
-        let word = |offset| Some(f64::from_bits(self.region.u64(self.at + offset)?.load(Relaxed)));
-        Some((
-            word(INTERVAL_MIN)?.min(word(TOTAL_MIN)?),
-            word(INTERVAL_MAX)?.max(word(TOTAL_MAX)?),
-        ))
-    }
-
-    /// All non-empty slots in the order of [`Slot`], or `None` if the segment is corrupt. `coarsest` is the coarsest step in use.
-    pub fn read(&self) -> Option<(Vec<(Slot, u64)>, Level)> {
-        let mut slots = Vec::new();
-        let mut coarsest = Level::Three;
-        for octave in 0..OCTAVES {
-            let start = slots.len();
-            let mut block = Block(self.entry(octave)?.load(Acquire));
-            for depth in 0.. {
-                if block.0 == 0 {
-                    break;
-                }
-                if depth > MAX_CHAIN {
-                    return None;
-                }
-                let level = block.level()?;
-                coarsest = coarsest.max(level);
-                let next = self.link(block)?;
-                if has_node(octave, level) {
-                    self.read_node(block, octave, level, &mut slots)?;
-                } else {
-                    self.read_page(block, octave, level, 0, slots_in_octave(octave, level), &mut slots)?;
-                }
-                block = next;
-            }
-            if let Some(count) = self
-                .last_resort(octave)
-                .map(|word| word.load(Relaxed))
-                .filter(|n| *n > 0)
-            {
-                coarsest = Level::Octave;
-                let slot = Slot {
-                    octave: octave as u8,
-                    level: Level::Octave,
-                    index: 0,
-                };
-                slots.push((slot, count));
-            }
-            merge_equal(&mut slots, start);
-        }
-        Some((slots, coarsest))
-    }
-
-    fn link(&self, block: Block) -> Option<Block> {
-        if !block.is_linked() {
-            return Some(Block(0));
-        }
-        Some(Block(self.region.u32(self.geometry.line(block.line())?)?.load(Relaxed)))
-    }
-
-    fn read_node(&self, node: Block, octave: usize, level: Level, out: &mut Vec<(Slot, u64)>) -> Option<()> {
-        for index in 0..slots_in_octave(octave, level).div_ceil(PAGE) {
-            let mut page = Block(self.page_reference(node, index * PAGE)?.load(Acquire));
-            for depth in 0.. {
-                if page.0 == 0 {
-                    break;
-                }
-                if depth > MAX_CHAIN {
-                    return None;
-                }
-                self.read_page(page, octave, level, index * PAGE, PAGE, out)?;
-                page = self.link(page)?;
-            }
-        }
-        Some(())
-    }
-
-    fn read_page(
-        &self,
-        page: Block,
-        octave: usize,
-        level: Level,
-        first: usize,
-        slots: usize,
-        out: &mut Vec<(Slot, u64)>,
-    ) -> Option<()> {
-        let start = page.slots_at(self.geometry);
-        for index in 0..slots {
-            let count = match page.width() {
-                0 => u64::from(self.region.u16(start + 2 * index)?.load(Relaxed)),
-                1 => u64::from(self.region.u32(start + 4 * index)?.load(Relaxed)),
-                _ => self.region.u64(start + 8 * index)?.load(Relaxed),
-            };
-            if count > 0 {
-                let slot = Slot {
-                    octave: octave as u8,
-                    level,
-                    index: (first + index) as u16,
-                };
-                out.push((slot, count));
-            }
-        }
-        Some(())
-    }
-}
-
-/// Sorts the slots from `start` on and adds up those that occur more than once, as happens along a chain of widths.
-fn merge_equal(slots: &mut Vec<(Slot, u64)>, start: usize) {
-    slots[start..].sort_unstable_by_key(|(slot, _)| *slot);
-    let mut kept = start;
-    for at in start..slots.len() {
-        if kept > start && slots[kept - 1].0 == slots[at].0 {
-            slots[kept - 1].1 += slots[at].1;
-        } else {
-            slots[kept] = slots[at];
-            kept += 1;
-        }
-    }
-    slots.truncate(kept);
 }
 
 fn lower(word: &AtomicU64, value: f64) {

@@ -8,12 +8,13 @@
 //! | gauge and observable | value, `i64` or `f64` bits | stamp: monotonic nanoseconds × 4 + type (1 integer, 2 float) |
 //!
 //! Cells of 64 consecutive series form a chunk, allocated when the worker first records into one of them. A worker that lets no two of its
-//! threads record at once (the GIL does that) adds with plain loads and stores; otherwise, and in the common lane, which the workers from the
-//! 64th on share, adding is a locked instruction.
+//! threads record at once (the GIL does that) adds with plain loads and stores; otherwise, and in the common lane, which the workers that
+//! found no free slot share, adding is a locked instruction.
 //! A dead worker's lane is not emptied: the next owner of the slot goes on adding to the same sums, which loses nothing and needs no
-//! moving of values. Only what ends with the worker, gauges and up-down counters, is cleared by the next owner, and not read until then.
+//! moving of values. What ends with the worker, gauges and up-down counters, is cleared by the next owner, and not read until then. Totals
+//! that a worker's callbacks reported are set, not added, so the next owner first moves them to the lane of the retired.
 //!
-//! A gauge is written stamp 0, value, new stamp; a reader takes the value only between two equal stamps.
+//! A gauge is written value, new stamp; before a value of another type the stamp becomes 0. A reader takes the value only between two equal stamps.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -104,8 +105,12 @@ impl Cell {
             Number::Int(value) => (value as u64, TYPE_INT),
             Number::Float(value) => (value.to_bits(), TYPE_FLOAT),
         };
-        self.second.swap(0, AcqRel);
-        self.first.store(bits, Relaxed);
+        // Between two values of one type a reader may take the new value with the old stamp. Only a change of type needs the state without
+        // value, in which the gauge would be missing in a scan.
+        if self.second.load(Relaxed) & 3 != kind {
+            self.second.swap(0, AcqRel);
+        }
+        self.first.store(bits, Release);
         self.second.store(now_ns << 2 | kind, Release);
     }
 

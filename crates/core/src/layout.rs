@@ -33,6 +33,8 @@ pub const MAXIMUM_SIZE: u64 = 1 << 30;
 
 /// Worker slots. Slot 0 is the common lane: nobody owns it, and workers that found no free slot share it.
 pub const WORKERS: usize = 64;
+/// The lane that keeps what callbacks of dead workers had reported; nobody joins it.
+pub const RETIRED: usize = WORKERS - 1;
 /// Series per lane chunk.
 pub const CHUNK: usize = 64;
 /// Bytes of a pool line, one cache line.
@@ -72,6 +74,10 @@ pub mod header {
     pub const HISTOGRAMS: usize = 136;
     /// `u32` octaves that have a block, for the page budget.
     pub const OCTAVES: usize = 140;
+    /// `u32` estimate of how many of the recent pages were those of new histograms, see [`crate::pool::Pool::reserve`].
+    pub const ARRIVALS: usize = 144;
+    /// `u32` octaves at three digits that have no coarser page in front, for the page budget.
+    pub const FINE: usize = 148;
     /// `u64` per pool use, see [`crate::pool::Use`]: lines handed out.
     pub const USES: usize = 192;
     /// `u64` per reason, see [`crate::drops::Drop`].

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::error::SegmentError;
@@ -30,7 +30,14 @@ pub struct Mapping {
     /// Lane of this process and the fork count at which it was taken: `forks << 32 | lane + 1`; 0 for none yet. It is kept here
     /// because it goes with the byte lock, which is the process's, however often it opens the segment.
     lane: AtomicU64,
+    /// Handles of this process that were opened and not closed.
+    handles: AtomicUsize,
+    /// Key among the attached files.
+    key: Option<Key>,
 }
+
+/// Stands for the lane while one thread of the process takes it.
+const JOINING: u32 = u32::MAX;
 
 // SAFETY: the base pointer is only used to unmap; access goes through `Region`.
 unsafe impl Send for Mapping {}
@@ -38,6 +45,13 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 type Key = (u64, u64);
+
+/// The lane that a word of [`Mapping::lane`] names, if this process took it.
+#[inline]
+fn lane_in(word: u64) -> Option<usize> {
+    let taken = word as u32;
+    (taken > 0 && taken != JOINING && (word >> 32) as u32 == fork::count()).then(|| taken as usize - 1)
+}
 
 fn attached() -> &'static Mutex<HashMap<Key, Weak<Mapping>>> {
     static ATTACHED: OnceLock<Mutex<HashMap<Key, Weak<Mapping>>>> = OnceLock::new();
@@ -91,15 +105,45 @@ impl Mapping {
             file,
             path,
             lane: AtomicU64::new(0),
+            handles: AtomicUsize::new(0),
+            key: None,
         })
     }
 
     /// Lane that this process took, if it did.
     #[inline]
     pub fn lane(&self) -> Option<usize> {
-        let word = self.lane.load(Acquire);
-        let taken = word as u32;
-        (taken > 0 && (word >> 32) as u32 == fork::count()).then(|| taken as usize - 1)
+        lane_in(self.lane.load(Acquire))
+    }
+
+    /// Lane of this process, taken by `join` if it has none. Of several threads one joins and the others wait for it: joining clears what
+    /// the lane's previous owner held, which must not happen once something was recorded.
+    pub fn lane_or_join(&self, join: impl FnOnce() -> usize) -> usize {
+        loop {
+            let word = self.lane.load(Acquire);
+            if let Some(lane) = lane_in(word) {
+                return lane;
+            }
+            // A fork makes the mark of a thread that was joining meanwhile void.
+            let joining = u64::from(fork::count()) << 32 | u64::from(JOINING);
+            if word == joining {
+                std::thread::yield_now();
+            } else if self.lane.compare_exchange(word, joining, AcqRel, Acquire).is_ok() {
+                let lane = join();
+                self.set_lane(Some(lane));
+                return lane;
+            }
+        }
+    }
+
+    /// Counts a handle that was opened.
+    pub fn opened(&self) {
+        self.handles.fetch_add(1, AcqRel);
+    }
+
+    /// Counts a handle that was closed; true if it was the last one of this process.
+    pub fn closed(&self) -> bool {
+        self.handles.fetch_sub(1, AcqRel) == 1
     }
 
     /// Notes the lane that this process took, or that it gave it back.
@@ -147,8 +191,19 @@ impl Mapping {
         };
         let mut attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
         let metadata = std::fs::symlink_metadata(path).map_err(system("opening", Some(path)))?;
-        if let Some(mapping) = attached.get(&(metadata.dev(), metadata.ino())).and_then(Weak::upgrade) {
-            return Ok(mapping);
+        let key = (metadata.dev(), metadata.ino());
+        // A known mapping that can no longer be had is being dropped by another thread. To open the file before that has closed its
+        // descriptor would lose the new locks. The number of tries is bounded for a fork in that very moment.
+        for _ in 0..10_000 {
+            match attached.get(&key).map(Weak::upgrade) {
+                Some(Some(mapping)) => return Ok(mapping),
+                None => break,
+                Some(None) => {
+                    drop(attached);
+                    std::thread::yield_now();
+                    attached = self::attached().lock().unwrap_or_else(PoisonError::into_inner);
+                }
+            }
         }
         if !metadata.file_type().is_file() {
             return Err(invalid("it is not a regular file".into()));
@@ -177,11 +232,11 @@ impl Mapping {
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .map_err(system("opening", Some(path)))?;
-        let mapping = Mapping::new(Some(file), Some(path.to_path_buf()), size)
-            .map(Arc::new)
-            .map_err(system("mapping", Some(path)))?;
-        attached.retain(|_, known| known.strong_count() > 0);
-        attached.insert((metadata.dev(), metadata.ino()), Arc::downgrade(&mapping));
+        let mut mapping =
+            Mapping::new(Some(file), Some(path.to_path_buf()), size).map_err(system("mapping", Some(path)))?;
+        mapping.key = Some(key);
+        let mapping = Arc::new(mapping);
+        attached.insert(key, Arc::downgrade(&mapping));
         Ok(mapping)
     }
 
@@ -190,16 +245,18 @@ impl Mapping {
         let Some(current) = self.path.take() else {
             return Ok(Arc::new(self));
         };
+        // Held from before the file has its name, so that nobody attaches to it by name in between.
+        let mut attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
         std::fs::rename(&current, path).map_err(|source| {
             let _ = std::fs::remove_file(&current);
             system("naming", Some(path))(source)
         })?;
         self.path = Some(path.to_path_buf());
+        let metadata = self.file.as_ref().and_then(|file| file.metadata().ok());
+        self.key = metadata.map(|metadata| (metadata.dev(), metadata.ino()));
         let mapping = Arc::new(self);
-        let metadata = mapping.file.as_ref().map(File::metadata);
-        if let Some(Ok(metadata)) = metadata {
-            let mut attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
-            attached.insert((metadata.dev(), metadata.ino()), Arc::downgrade(&mapping));
+        if let Some(key) = mapping.key {
+            attached.insert(key, Arc::downgrade(&mapping));
         }
         Ok(mapping)
     }
@@ -225,5 +282,15 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: base and length are those that `mmap` gave, and nothing borrows the region any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.region.len()) };
+        let Some(key) = self.key else { return };
+        let mut attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
+        // Closed before others may open the file again, see `attach`.
+        drop(self.file.take());
+        if attached
+            .get(&key)
+            .is_some_and(|known| std::ptr::eq(known.as_ptr(), self))
+        {
+            attached.remove(&key);
+        }
     }
 }

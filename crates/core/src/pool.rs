@@ -36,11 +36,15 @@ impl Use {
 
 /// Bytes the arena takes from the pool at a time.
 const ARENA_BLOCK: usize = 1024;
-/// Octaves a histogram is expected to touch, one line each at the coarsest step. Latencies of one route spread over three to
-/// five octaves (lognormal, s = 0.5), see benchmarks/memory.py.
-const OCTAVES_EXPECTED: u32 = 6;
-/// Pool lines a new histogram series is expected to need: record and attributes 4, header 3, lane share and octaves.
-const LINES_PER_HISTOGRAM: u32 = 10;
+/// Pool lines that the octaves of a histogram are expected to take at the coarsest step. Latencies of one route spread over five octaves, one
+/// line each (lognormal, s = 0.5), and a busy one widens some of them, see tests/precision.rs.
+const OCTAVES_EXPECTED: u32 = 8;
+/// Pool lines a new histogram series is expected to need: attributes 3, header 3, lanes 1, octaves 6.
+const LINES_PER_HISTOGRAM: u32 = 13;
+/// Pool lines for each histogram of a segment that is as full of them as it can be.
+const LINES_WHERE_MANY: u32 = 12;
+/// The estimate of arrivals when every page is that of a new histogram.
+const ALL_NEW: u32 = 1 << 16;
 
 /// Allocates from the pool of one segment.
 #[derive(Clone, Copy, Debug)]
@@ -110,22 +114,42 @@ impl<'a> Pool<'a> {
         self.geometry.lines / 64
     }
 
+    /// Notes that a histogram came into being: more may follow.
+    pub fn note_histogram(&self) {
+        self.adapt_arrivals(|arrivals| arrivals + (ALL_NEW - arrivals.min(ALL_NEW)) / 8);
+    }
+
+    /// Notes that a page came into being: the more pages without a new histogram, the fewer are still expected.
+    pub fn note_page(&self) {
+        self.adapt_arrivals(|arrivals| arrivals - arrivals.div_ceil(64));
+    }
+
+    fn adapt_arrivals(&self, step: impl Fn(u32) -> u32) {
+        if let Some(word) = self.region.u32(header::ARRIVALS) {
+            // Of two writers at once one may not be seen: it is an estimate.
+            word.store(step(word.load(Relaxed)), Relaxed);
+        }
+    }
+
     /// Lines that must stay free when a page of this step is allocated.
     ///
-    /// The finest step may use what is left after every histogram in existence got its octaves at the coarsest
-    /// step and after a fair number of further histograms came: few series get all the precision, many series share it.
+    /// Kept back is what every histogram in existence needs to get its octaves at the coarsest step, and what those need that are still
+    /// expected. While most pages are those of new histograms, as many are expected as fit at the coarsest step; once pages come
+    /// without new histograms, an eighth more than there are. So few series get all the precision, and many series share it.
     pub fn reserve(&self, level: Level) -> u32 {
         let count = |offset| self.region.u32(offset).map_or(0, |word| word.load(Relaxed));
-        let (histograms, octaves) = (count(header::HISTOGRAMS), count(header::OCTAVES));
-        let expected = histograms.saturating_mul(6) / 5;
-        let further = expected.max(self.geometry.lines / 29).saturating_sub(histograms);
+        let (histograms, octaves, fine) = (count(header::HISTOGRAMS), count(header::OCTAVES), count(header::FINE));
+        let arrivals = u64::from(count(header::ARRIVALS).min(ALL_NEW));
+        let most = (self.geometry.lines / LINES_WHERE_MANY).saturating_sub(histograms);
+        let further = ((u64::from(most) * arrivals / u64::from(ALL_NEW)) as u32).max(histograms / 8);
         let need = histograms
             .saturating_mul(OCTAVES_EXPECTED)
             .saturating_sub(octaves)
+            .saturating_add(fine.saturating_mul(2))
             .saturating_add(further.saturating_mul(LINES_PER_HISTOGRAM));
         match level {
-            Level::Three => need + self.floor(),
-            Level::Two => need / 4 * 3 + self.floor(),
+            Level::Three => need.saturating_add(self.floor()),
+            Level::Two => (need - need / 8).saturating_add(self.floor()),
             Level::OneHalf | Level::Octave => self.floor(),
         }
     }

@@ -10,8 +10,8 @@ use crate::distribution::Distribution;
 use crate::hdr::units_per_one;
 use crate::histogram::Histogram;
 use crate::instrument::{Descriptor, Kind};
-use crate::lane::Number;
-use crate::layout::WORKERS;
+use crate::lane::{Cell, Number};
+use crate::layout::{RETIRED, WORKERS};
 use crate::segment::Segment;
 use crate::tables::{InstrumentId, SeriesId, SeriesRecord};
 
@@ -113,7 +113,12 @@ impl<'a> Scan<'a> {
         let mut found: Option<(Number, u64)> = None;
         for lane in (0..WORKERS).filter(|lane| self.alive[*lane] || !kind.ends_with_worker()) {
             let cell = lanes.existing_cell_at(lane, series.id).and_then(|at| lanes.cell(at));
-            let Some((value, stamp)) = cell.and_then(crate::lane::Cell::last_value) else {
+            let read = if lane == RETIRED {
+                cell.and_then(retired_total)
+            } else {
+                cell.and_then(Cell::last_value)
+            };
+            let Some((value, stamp)) = read else {
                 continue;
             };
             if kind.is_observable() && lane == self.own_lane && stamp < since_ns {
@@ -183,6 +188,15 @@ impl<'a> Scan<'a> {
         } else {
             Number::Int(int)
         }))
+    }
+}
+
+/// What callbacks of dead workers had reported; it has no stamp.
+fn retired_total(cell: &Cell) -> Option<(Number, u64)> {
+    match cell.sums() {
+        (0, 0.0) => None,
+        (int, 0.0) => Some((Number::Int(int), 0)),
+        (int, float) => Some((Number::Float(int as f64 + float), 0)),
     }
 }
 
@@ -316,11 +330,14 @@ impl ReaderState {
             }
             Reading::Last(number, _) => Value::Number(difference(number, previous.number.replace(number))),
             Reading::Distribution(distribution) => {
-                let range = previous.range.take().unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
+                let mut range = previous.range.take().unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
                 let before = previous.distribution.replace(distribution.clone());
-                let mut since = match before {
-                    Some(before) => distribution.minus(&before),
-                    None => *distribution,
+                let mut since = if let Some(before) = before {
+                    distribution.minus(&before)
+                } else {
+                    // Ranges drained before this reader was added belong to its first interval, which is the whole life.
+                    range = (distribution.min(), distribution.max());
+                    *distribution
                 };
                 if since.count() == 0 {
                     return None;

@@ -4,12 +4,13 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::Arc;
 
 use crate::clock::unix_ns;
 use crate::drops::Drop as DropReason;
 use crate::error::SegmentError;
+use crate::fork;
 use crate::instrument::Descriptor;
 use crate::layout::{header, Geometry, LAYOUT_VERSION, LAYOUT_VERSION_OFFSET, LINE, MAGIC, WORKERS};
 use crate::mapping::Mapping;
@@ -34,6 +35,16 @@ pub struct Segment {
     owner: u32,
     /// Whether the caller lets no two threads of this process record at once, see [`Segment::set_serialised`].
     serialised: AtomicBool,
+    /// Whether this handle was closed.
+    closed: AtomicBool,
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if !self.closed.swap(true, AcqRel) {
+            self.mapping.closed();
+        }
+    }
 }
 
 /// Prefix of the file names of this user's segments.
@@ -92,9 +103,11 @@ impl Segment {
     }
 
     fn open(mapping: Arc<Mapping>, geometry: Geometry) -> Segment {
+        mapping.opened();
         Segment {
             mapping,
             geometry,
+            closed: AtomicBool::new(false),
             owner: std::process::id(),
             serialised: AtomicBool::new(false),
         }
@@ -146,12 +159,9 @@ impl Segment {
 
     /// Lane of this process, joined if need be. A forked child joins a lane of its own.
     pub fn lane(&self) -> usize {
-        // Two threads that come here at once take the same slot twice, because the lock is the process's, and so find the same lane.
-        self.mapping.lane().unwrap_or_else(|| {
-            let lane = self.workers().join();
-            self.mapping.set_lane(Some(lane));
-            lane
-        })
+        self.mapping
+            .lane()
+            .unwrap_or_else(|| self.mapping.lane_or_join(|| self.workers().join()))
     }
 
     /// Lane of this process if it has joined; a number that is no lane otherwise.
@@ -201,9 +211,9 @@ impl Segment {
                 .region()
                 .u64(header::USES + 8 * purpose as usize)
                 .map_or(0, |word| word.load(Relaxed));
-            parts.push((name, lines * LINE as u64));
+            parts.push((name, lines.saturating_mul(LINE as u64)));
         }
-        let used: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+        let used = parts.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
         parts.push(("free", (g.size as u64).saturating_sub(used)));
         parts
     }
@@ -213,14 +223,20 @@ impl Segment {
         self.workers().alive(self.joined_lane())
     }
 
-    /// Gives lane and leadership back and removes the file if no other process uses it.
+    /// Gives lane and leadership back and removes the file if no other process uses it; all that only with the last handle that this
+    /// process has on the segment. What the process records afterwards makes it join again.
     pub fn close(&self) {
+        if self.closed.swap(true, AcqRel) || !self.mapping.closed() {
+            return;
+        }
         let workers = self.workers();
         if let (Some(path), false) = (self.path(), workers.has_others(self.joined_lane())) {
             let _ = std::fs::remove_file(path);
         }
         if let Some(lane) = self.mapping.lane() {
             self.mapping.set_lane(None);
+            // Whoever kept an address in the lane looks it up again, and so never writes a cell of the slot's next owner.
+            fork::forget();
             workers.leave(lane);
         }
         workers.resign();

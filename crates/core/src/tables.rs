@@ -5,6 +5,7 @@
 //! again, so two inserters of the same key meet at the same entry: the loser finds the winner's record there and uses it; its own record
 //! stays unused. A process killed in between leaves an unused record, nothing else.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -135,10 +136,15 @@ impl<'a> Tables<'a> {
         None
     }
 
+    /// `Some` if a record of the table is still free.
+    fn has_record(&self, counter: usize, capacity: usize) -> Option<()> {
+        ((self.half(counter)?.load(Acquire) as usize) < capacity).then_some(())
+    }
+
     /// Takes the next record of a table, or `None` if all are taken.
     fn next_record(&self, counter: usize, capacity: usize) -> Option<u32> {
         self.half(counter)?
-            .fetch_update(AcqRel, Acquire, |next| ((next as usize) < capacity).then_some(next + 1))
+            .fetch_update(AcqRel, Acquire, |next| ((next as usize) < capacity).then(|| next + 1))
             .ok()
     }
 
@@ -167,6 +173,9 @@ impl<'a> Tables<'a> {
             })
         };
         let insert = || {
+            // Asked first, so that what is refused takes no memory.
+            self.has_record(header::INSTRUMENT_NEXT, self.geometry.instruments)?;
+            self.has_record(header::SERIES_NEXT, self.geometry.series)?;
             let bytes = descriptor.encode();
             let length = u16::try_from(bytes.len()).ok()?;
             let keep = self.pool().floor();
@@ -245,27 +254,33 @@ impl<'a> Tables<'a> {
                     .is_some_and(|start| self.region.bytes_equal(start.load(Relaxed) as usize * 8, attributes))
             })
         };
+        let at = self.instrument_record(instrument).ok_or(Drop::Corrupt)?;
+        let count = self.half(at + I_COUNT).ok_or(Drop::Corrupt)?;
+        let counted = Cell::new(false);
+        let made = Cell::new(None);
         let insert = || {
-            let at = self.instrument_record(instrument)?;
-            let (count, limit) = (self.half(at + I_COUNT)?, self.half(at + I_LIMIT)?.load(Relaxed));
+            let limit = self.half(at + I_LIMIT)?.load(Relaxed);
             count
-                .fetch_update(AcqRel, Acquire, |count| (count < limit).then_some(count + 1))
+                .fetch_update(AcqRel, Acquire, |count| (count < limit).then(|| count + 1))
                 .ok()?;
-            let made = self.new_series(instrument, attributes, hash, 0, now_unix_ns);
-            if made.is_none() {
-                count.fetch_sub(1, AcqRel);
-            }
-            made.map(|id| id.0)
+            counted.set(true);
+            made.set(self.new_series(instrument, attributes, hash, 0, now_unix_ns));
+            made.get().map(|id| id.0)
         };
-        self.find_or_insert(
-            self.geometry.series_index_at,
-            self.geometry.series_index,
-            hash,
-            matches,
-            insert,
-        )
-        .map(SeriesId)
-        .ok_or(Drop::Overflow)
+        let found = self
+            .find_or_insert(
+                self.geometry.series_index_at,
+                self.geometry.series_index,
+                hash,
+                matches,
+                insert,
+            )
+            .map(SeriesId);
+        if counted.get() && (found.is_none() || found != made.get()) {
+            // Another inserter of the same set was faster, or there was no room.
+            count.fetch_sub(1, AcqRel);
+        }
+        found.ok_or(Drop::Overflow)
     }
 
     fn new_series(
@@ -276,6 +291,8 @@ impl<'a> Tables<'a> {
         flags: u32,
         now_unix_ns: u64,
     ) -> Option<SeriesId> {
+        // Asked first, so that what is refused takes no memory.
+        self.has_record(header::SERIES_NEXT, self.geometry.series)?;
         let keep = self.pool().floor();
         let start = self.pool().take_bytes(attributes.len(), keep)?;
         self.region.write_bytes(start, attributes).then_some(())?;

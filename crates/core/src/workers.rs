@@ -8,7 +8,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::clock::unix_ns;
-use crate::layout::{WORKER, WORKERS};
+use crate::instrument::Kind;
+use crate::lane::Number;
+use crate::layout::{RETIRED, WORKER, WORKERS};
 use crate::lock;
 use crate::tables::{SeriesId, Tables};
 
@@ -52,7 +54,7 @@ impl<'a> Workers<'a> {
         let Some(fd) = self.locks else {
             return 0;
         };
-        for lane in 1..WORKERS {
+        for lane in 1..RETIRED {
             if lock::held_by_other(fd, lane as i64) || !lock::try_lock(fd, lane as i64) {
                 continue;
             }
@@ -84,13 +86,25 @@ impl<'a> Workers<'a> {
             let Some(series) = self.tables.read_series(id) else {
                 continue;
             };
-            if self
-                .tables
-                .kind(series.instrument)
-                .is_some_and(crate::instrument::Kind::ends_with_worker)
-            {
-                if let Some(cell) = lanes.existing_cell_at(lane, id).and_then(|at| lanes.cell(at)) {
+            let (Some(kind), Some(cell)) = (
+                self.tables.kind(series.instrument),
+                lanes.existing_cell_at(lane, id).and_then(|at| lanes.cell(at)),
+            ) else {
+                continue;
+            };
+            if kind.ends_with_worker() {
+                cell.clear();
+            } else if kind == Kind::ObservableCounter {
+                // The next owner's callbacks begin at zero and set the cell instead of adding to it.
+                let retired = lanes.cell_at(RETIRED, id).and_then(|at| lanes.cell(at));
+                if let (Some((total, _)), Some(retired)) = (cell.last_value(), retired) {
                     cell.clear();
+                    match total {
+                        Number::Int(total) => retired.add_int(total),
+                        Number::Float(total) => {
+                            retired.add_float(total);
+                        }
+                    }
                 }
             }
         }

@@ -77,7 +77,9 @@ fn concurrent_recordings_are_all_counted_and_no_scan_goes_back() {
                 })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         done.store(true, Ordering::Release);
         assert!(watcher.join().unwrap() > 1);
     });

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fixture::{named_segment, private_segment, until, Directory, Instrument};
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::lane::Number;
-use otel_perf_core::layout::{header, MINIMUM_SIZE, WORKERS};
+use otel_perf_core::layout::{MINIMUM_SIZE, WORKERS};
 use otel_perf_core::segment::Segment;
 
 /// One test at a time forks, so that no child inherits a lock that another test's thread holds.
@@ -204,8 +204,8 @@ fn workers_beyond_the_last_slot_share_the_common_lane() {
         .collect();
     let all = Number::Int(1_000 * workers as i64);
     until("all children have recorded", || counter.number("all") == Some(all));
-    assert_eq!(segment.alive().len(), WORKERS - 1);
-    assert!(segment.region().u32(header::SERIES_NEXT).is_some());
+    let alive = segment.alive().len();
+    assert!(alive < workers && alive >= WORKERS - 2, "{alive}");
     drop(children);
     assert!(segment.alive().is_empty());
     assert_eq!(counter.number("all"), Some(all));

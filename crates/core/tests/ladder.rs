@@ -2,6 +2,7 @@
 
 mod fixture;
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use fixture::{private_segment, Instrument, Random};
@@ -9,10 +10,31 @@ use otel_perf_core::distribution::Distribution;
 use otel_perf_core::hdr::{Level, MAX_VALUE};
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::lane::Number;
-use otel_perf_core::layout::LINE;
+use otel_perf_core::layout::{header, LINE};
+use otel_perf_core::local::LocalSeries;
 use otel_perf_core::pool::{Pool, Use};
 use otel_perf_core::segment::Segment;
 use proptest::prelude::*;
+
+/// A segment with so many histograms that the reserves of the steps lie far apart, and a series to record into.
+fn crowded() -> (Arc<Segment>, Instrument, Arc<LocalSeries>) {
+    let segment = private_segment(4 << 20);
+    let histogram = histogram_of(&segment);
+    (0..1_000).for_each(|number| drop(histogram.series(&format!("idle {number}"))));
+    let series = histogram.series("one");
+    // As after many pages without a new histogram.
+    segment.region().u32(header::ARRIVALS).unwrap().store(0, Relaxed);
+    (segment, histogram, series)
+}
+
+/// Records each value while pages of `level` may be allocated, but none of a finer step.
+fn record_at(segment: &Segment, series: &LocalSeries, level: Level, values: &[i64]) {
+    for value in values {
+        // Each page changes the reserves.
+        leave_room_for(segment, level);
+        series.record(Number::Int(*value));
+    }
+}
 
 /// Takes lines out of the pool until no page of a finer step than `level` may be allocated, but pages of `level` may.
 fn leave_room_for(segment: &Segment, level: Level) {
@@ -26,7 +48,7 @@ fn leave_room_for(segment: &Segment, level: Level) {
         pool.take(1, 0, Use::Attributes).unwrap();
     }
     assert!(
-        pool.free() > pool.reserve(level) + 500,
+        pool.free() > pool.reserve(level) + 50,
         "the step {level:?} needs some room"
     );
 }
@@ -65,11 +87,8 @@ proptest! {
 
     #[test]
     fn at_one_step_the_slots_are_those_of_the_values_at_that_step(values in values(), level in step()) {
-        let segment = private_segment(4 << 20);
-        let histogram = histogram_of(&segment);
-        let series = histogram.series("one");
-        leave_room_for(&segment, level);
-        values.iter().for_each(|value| series.record(Number::Int(*value)));
+        let (segment, histogram, series) = crowded();
+        record_at(&segment, &series, level, &values);
         let found = histogram.distribution("one");
         let floats = || values.iter().map(|value| *value as f64);
         let expected = Distribution::of(floats(), "By", level);
@@ -86,13 +105,10 @@ proptest! {
     fn a_series_that_goes_down_the_ladder_keeps_every_recording(
         first in values(), second in values(), third in values(),
     ) {
-        let segment = private_segment(4 << 20);
-        let histogram = histogram_of(&segment);
-        let series = histogram.series("one");
+        let (segment, histogram, series) = crowded();
         let mut all = Vec::new();
         for (values, level) in [(first, Level::Three), (second, Level::Two), (third, Level::OneHalf)] {
-            leave_room_for(&segment, level);
-            values.iter().for_each(|value| series.record(Number::Int(*value)));
+            record_at(&segment, &series, level, &values);
             all.extend(values);
             let found = histogram.distribution("one");
             check_exact_parts(&found, &all)?;
@@ -108,7 +124,7 @@ proptest! {
         let segment = private_segment(128 << 10);
         let histogram = histogram_of(&segment);
         let mut random = Random(seed);
-        let series: Vec<_> = (0..random.below(60) + 1).map(|number| histogram.series(&format!("{number}"))).collect();
+        let series: Vec<_> = (0..=random.below(60)).map(|number| histogram.series(&format!("{number}"))).collect();
         let (mut count, mut sum) = (0, 0);
         let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
         for _ in 0..2_000 {
@@ -125,19 +141,15 @@ proptest! {
 
 #[test]
 fn percentiles_of_a_mixture_are_within_one_slot_of_the_coarsest_step() {
-    let segment = private_segment(4 << 20);
-    let histogram = histogram_of(&segment);
-    let series = histogram.series("one");
+    let (segment, histogram, series) = crowded();
     let mut random = Random(7);
     let mut values = Vec::new();
     for level in [Level::Three, Level::Two, Level::OneHalf] {
-        leave_room_for(&segment, level);
         // Each third of the values reaches further up, so that every step gets octaves and pages of its own.
-        for _ in 0..3_000 {
-            let value = random.lognormal(20e6 * (1.0 + level as u32 as f64), 1.0) as i64;
-            series.record(Number::Int(value));
-            values.push(value);
-        }
+        let median = 20e6 * (1.0 + level as u32 as f64);
+        let third: Vec<i64> = (0..3_000).map(|_| random.lognormal(median, 1.0) as i64).collect();
+        record_at(&segment, &series, level, &third);
+        values.extend(third);
     }
     let found = histogram.distribution("one");
     let steps: std::collections::BTreeSet<_> = found.slots().iter().map(|(slot, _)| slot.level).collect();

@@ -156,7 +156,9 @@ fn instruments_of_every_kind_share_a_full_segment_without_losing_a_recording() {
     for number in 0..recordings {
         let label = labelled(&format!("{}", random.below(5_000)));
         let or_overflow = |of: &Instrument| of.series_of(&label).unwrap_or_else(|_| Arc::clone(&of.overflow));
-        sums.iter().for_each(|sum| or_overflow(sum).add(Number::Int(1)));
+        for sum in &sums {
+            or_overflow(sum).add(Number::Int(1));
+        }
         or_overflow(&histogram).record(Number::Int((random.next() >> (15 + random.below(49))) as i64));
         or_overflow(&gauge).set(Number::Int(number as i64));
     }

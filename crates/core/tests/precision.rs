@@ -197,6 +197,15 @@ fn a_thousand_series_with_a_wide_spread_lose_no_recording() {
 }
 
 #[test]
+fn some_hundred_series_lose_no_recording() {
+    for routes in [50, 100, 200, 400] {
+        let outcome = experiment(routes, Arrival::Zipf, 1.0, SIGMA);
+        assert_eq!(outcome.overflow, 0);
+        assert_eq!(outcome.series_by_digits.values().sum::<usize>(), routes);
+    }
+}
+
+#[test]
 fn twenty_series_keep_three_digits_throughout() {
     for sigma in [SIGMA, 1.0] {
         let outcome = experiment(20, Arrival::Zipf, 1.0, sigma);

@@ -234,6 +234,27 @@ fn totals_that_callbacks_of_a_dead_worker_reported_stay_when_its_slot_is_taken_a
 }
 
 #[test]
+fn recordings_after_close_take_nothing_from_the_next_owner_of_the_slot() {
+    let group = Group::new();
+    group.segment.set_serialised();
+    let requests = group.of.requests.series("all");
+    requests.add(Number::Int(1));
+    // It keeps the file when this process closes.
+    let other = group.start("hold", 2);
+    group.segment.close();
+    let worker = group.start("record serialised", 1);
+    let mut own = 1;
+    while worker.progress() < fixture::scaled(1_000_000) as u64 {
+        requests.add(Number::Int(1));
+        own += 1;
+    }
+    group.board.set(STOP, 1);
+    worker.join();
+    other.join();
+    assert_eq!(int(group.of.requests.number("all")), own + 1 + group.board.get(1));
+}
+
+#[test]
 fn workers_are_listed_while_they_live() {
     let group = Group::new();
     group.of.requests.series("all").add(Number::Int(1));
@@ -242,7 +263,8 @@ fn workers_are_listed_while_they_live() {
     let mut expected = vec![std::process::id()];
     expected.extend(workers.iter().map(Worker::pid));
     let mut alive = group.alive();
-    (alive.sort_unstable(), expected.sort_unstable());
+    alive.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(alive, expected);
     let [first, second] = workers;
     let survivor = second.pid();

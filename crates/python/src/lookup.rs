@@ -207,7 +207,7 @@ unsafe fn same_text(a: Object, b: Object) -> bool {
     }
 }
 
-/// Version of an exact dict: a number that is new at every creation and change of any dict (PEP 509). CPython 3.14 dropped it.
+/// Version of an exact dict: a number that is new at every creation and change of any dict (PEP 509). `CPython` 3.14 dropped it.
 ///
 /// # Safety
 /// `dict` is an exact dict, the GIL is held.

@@ -1,0 +1,258 @@
+//! What must hold when a process attaches to a segment that another one scribbled over: no panic, no hang, no wild access.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use otel_perf_core::attributes::{decode, encode, Value as Attribute};
+use otel_perf_core::distribution::Distribution;
+use otel_perf_core::drops::Drop as DropReason;
+use otel_perf_core::hdr::{units_per_one, Level};
+use otel_perf_core::instrument::{Descriptor, Kind};
+use otel_perf_core::lane::Number;
+use otel_perf_core::layout::{header, Geometry, MINIMUM_SIZE};
+use otel_perf_core::local::LocalSeries;
+use otel_perf_core::reader::{Point, Readers, Scan, Temporality, Value};
+use otel_perf_core::segment::Segment;
+use otel_perf_core::tables::{InstrumentId, SeriesId};
+
+const KINDS: [Kind; 7] = [
+    Kind::Counter,
+    Kind::UpDownCounter,
+    Kind::Histogram,
+    Kind::Gauge,
+    Kind::ObservableCounter,
+    Kind::ObservableUpDownCounter,
+    Kind::ObservableGauge,
+];
+
+/// A valid segment and a place for its damaged copies.
+pub struct Scratch {
+    valid: Vec<u8>,
+    directory: PathBuf,
+}
+
+impl Scratch {
+    /// Builds the segment: instruments of every kind, some series of each, histograms at several widths.
+    pub fn new() -> Scratch {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() {
+            memory.into()
+        } else {
+            std::env::temp_dir()
+        };
+        let directory = parent.join(format!("otel_perf-fuzz-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (segment, reason) = Segment::create_in(&directory, MINIMUM_SIZE, "fuzz").unwrap();
+        assert!(reason.is_none(), "{reason:?}");
+        let segment = Arc::new(segment);
+        for kind in KINDS {
+            fill(&segment, kind);
+        }
+        let valid = std::fs::read(segment.path().unwrap()).unwrap();
+        segment.close();
+        Scratch { valid, directory }
+    }
+
+    /// Damages a copy of the segment as `bytes` say and uses it in every way there is.
+    pub fn check(&self, bytes: &[u8]) {
+        let mut damaged = self.valid.clone();
+        damage(&mut damaged, bytes);
+        let path = self.directory.join("segment");
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .unwrap();
+        file.write_all(&damaged).unwrap();
+        drop(file);
+        match Segment::attach(&path) {
+            Ok(segment) => use_everything(&Arc::new(segment)),
+            Err(error) => assert!(error.to_string().contains("segment")),
+        }
+        let _ = std::fs::remove_file(&path);
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn descriptor(kind: Kind, name: &str) -> Descriptor {
+    Descriptor {
+        kind,
+        name: name.into(),
+        unit: if kind == Kind::Histogram { "s" } else { "By" }.into(),
+        description: "damaged".into(),
+        scope_name: "fuzz".into(),
+        scope_version: Some("1".into()),
+        scope_schema_url: None,
+        scope_attributes: labelled(0),
+        boundaries: (kind == Kind::Histogram).then(|| vec![0.001, 0.01, 0.1]),
+    }
+}
+
+fn labelled(number: usize) -> Vec<u8> {
+    encode(&mut vec![(b"k".to_vec(), Attribute::Int(number as i64))])
+}
+
+fn local(segment: &Arc<Segment>, id: SeriesId, overflow: Option<&Arc<LocalSeries>>) -> Option<Arc<LocalSeries>> {
+    LocalSeries::new(segment, id, units_per_one("s"), overflow.map(Arc::clone))
+}
+
+fn fill(segment: &Arc<Segment>, kind: Kind) {
+    let id = segment.instrument(&descriptor(kind, "valid"), 100).unwrap();
+    let overflow = local(segment, segment.tables().overflow_of(id).unwrap(), None).unwrap();
+    for number in 0..4 {
+        let series = segment.tables().series(id, &labelled(number), 1).unwrap();
+        use_series(&local(segment, series, Some(&overflow)).unwrap(), kind);
+    }
+    use_series(&overflow, kind);
+    if kind == Kind::Histogram {
+        // One slot that has gone from 16 to 32 bits.
+        (0..50_000).for_each(|_| overflow.record(Number::Float(0.5)));
+    }
+}
+
+/// Overwrites parts of a segment. Each part is a place (where to count from, how far), a length and that many bytes.
+fn damage(segment: &mut [u8], mut orders: &[u8]) {
+    let geometry = Geometry::of(segment.len() as u64).unwrap();
+    let bases = [
+        0,
+        header::POOL_NEXT,
+        header::SERIES_NEXT,
+        geometry.workers_at,
+        geometry.lanes_at,
+        geometry.instrument_index_at,
+        geometry.instruments_at,
+        geometry.series_index_at,
+        geometry.series_at,
+        geometry.pool_at,
+    ];
+    while let [base, low, high, len, rest @ ..] = orders {
+        let place = bases[usize::from(*base) % bases.len()] + usize::from(u16::from_le_bytes([*low, *high]));
+        let len = usize::from(*len % 33).min(rest.len());
+        // The magic number, version, size and the ready flag are checked first; damage to them ends every run early.
+        let place = if place < header::READY + 4 && *base != 255 {
+            header::READY + 4
+        } else {
+            place
+        };
+        for (at, byte) in rest[..len].iter().enumerate() {
+            if let Some(word) = segment.get_mut(place + at) {
+                *word = *byte;
+            }
+        }
+        orders = &rest[len..];
+    }
+}
+
+fn use_everything(segment: &Arc<Segment>) {
+    let _ = (segment.service(), segment.used_lines(), segment.alive(), segment.lead());
+    assert!(!segment.memory_usage().is_empty());
+    let mut readers = Readers::default();
+    readers.add(1, [Temporality::Cumulative; 7]);
+    readers.add(2, [Temporality::Delta; 7]);
+    scan(segment);
+    let _ = readers.collect(segment, 2, 0);
+    record(segment);
+    scan(segment);
+    for reader in [1, 2] {
+        readers.collect(segment, reader, 1).iter().for_each(read_point);
+    }
+    segment.close();
+}
+
+fn read_point(point: &Point) {
+    if let Value::Distribution(distribution) = &point.value {
+        use_distribution(distribution);
+    }
+}
+
+fn scan(segment: &Segment) {
+    let tables = segment.tables();
+    for number in 0..tables.instrument_count().min(100) {
+        let id = InstrumentId(number);
+        let _ = (
+            tables.kind(id),
+            tables.overflow_of(id),
+            tables.descriptor(id).map(|found| found.scope_pairs()),
+        );
+    }
+    let mut scan = Scan::new(segment);
+    let series: Vec<_> = scan.series().collect();
+    let mut last: Option<Distribution> = None;
+    for record in series {
+        let _ = segment.attribute_bytes(record.id).and_then(|bytes| decode(&bytes));
+        let Some(distribution) = scan.distribution(&record) else {
+            continue;
+        };
+        use_distribution(&distribution);
+        if let Some(before) = &last {
+            let _ = (distribution.minus(before), distribution.merge(before));
+        }
+        last = Some(distribution);
+    }
+}
+
+fn use_distribution(distribution: &Distribution) {
+    let _ = distribution.percentiles(&[0.0, 50.0, 99.9, 100.0, f64::NAN]);
+    let _ = distribution.explicit(&[0.001, 0.01, 0.1, 1.0]);
+    assert!(distribution.exponential(160, 20).counts.len() <= 160);
+    let _ = distribution.coarsened(Level::OneHalf);
+    let _ = (
+        distribution.sum(),
+        distribution.min(),
+        distribution.max(),
+        distribution.count(),
+    );
+}
+
+fn use_series(series: &LocalSeries, kind: Kind) {
+    match kind {
+        Kind::Counter | Kind::UpDownCounter => {
+            series.add(Number::Int(1));
+            series.add(Number::Float(0.5));
+        }
+        Kind::Histogram => {
+            for value in [0.0, 1e-9, 1e-6, 0.02, 0.021, 3.0, 1e9] {
+                series.record(Number::Float(value));
+            }
+        }
+        _ => series.set(Number::Float(2.5)),
+    }
+}
+
+/// Finds and makes series of all instruments and records into them.
+fn record(segment: &Arc<Segment>) {
+    let tables = segment.tables();
+    for kind in KINDS {
+        let instruments = ["valid", "new"].map(|name| segment.instrument(&descriptor(kind, name), 100));
+        for id in instruments.into_iter().flatten() {
+            let overflow = tables.overflow_of(id).and_then(|id| local(segment, id, None));
+            for number in [0, 3, 1_000] {
+                match tables.series(id, &labelled(number), 2) {
+                    Ok(series) => {
+                        if let Some(series) = local(segment, series, overflow.as_ref()) {
+                            use_series(&series, kind);
+                        }
+                    }
+                    Err(reason) => segment.count_drop(reason),
+                }
+            }
+            if let Some(overflow) = overflow {
+                use_series(&overflow, kind);
+            }
+        }
+    }
+    let _ = DropReason::ALL.map(|(reason, _)| tables.drops(reason));
+}
