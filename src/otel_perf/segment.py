@@ -63,6 +63,8 @@ def open_default(settings: Settings) -> Segment:
     segment = _attach_named(settings)
     if segment is None:
         segment = create(settings.memory_limit, settings.service_name)
+        # At once, and not at the first collection, which a child might be quicker to make.
+        segment.lead()
         if segment.path is not None:
             os.environ[OTEL_PERF_SEGMENT] = str(segment.path)
     _open.add(segment)
