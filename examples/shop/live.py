@@ -22,7 +22,7 @@ class LiveMetrics:
         size: Size of the segment in bytes.
     """
 
-    def __init__(self, segment: Segment, path: str) -> None:
+    def __init__(self, segment: Segment, path: Path) -> None:
         self._segment = segment
         self.path = path
         self.size: int = segment.size

@@ -1,6 +1,7 @@
 """Native core: segments, instruments and collection. Everything here records or reads shared memory; nothing exports."""
 
 from os import PathLike
+from pathlib import Path
 from typing import Any, Final, final
 
 from opentelemetry.context import Context
@@ -57,7 +58,7 @@ class Segment:
         """
 
     @property
-    def path(self) -> PathLike[str] | None:
+    def path(self) -> Path | None:
         """The file, or None for a private segment."""
 
     @property
@@ -404,7 +405,7 @@ class Noop:
     def call(self, amount: object) -> None:
         """Does nothing."""
 
-def find(service_name: str | None = None) -> list[PathLike[str]]:
+def find(service_name: str | None = None) -> list[Path]:
     """Paths of this user's segments that a living process uses, newest first.
 
     Args:

@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
-import otel_perf
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+import otel_perf
 from tests.conftest import points_of
 
 ROUNDS = 500
@@ -104,7 +106,8 @@ def killed() -> None:
     meter, reader = _set_up()
     meter.create_up_down_counter("u").add(1)
     context = multiprocessing.get_context("fork")
-    before, after = {}, {}
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
     for into in (before, after):
         ready = context.Event()
         child = context.Process(target=_child, args=(ready,))
@@ -117,5 +120,12 @@ def killed() -> None:
     print(json.dumps({"first": before, "second": after}))
 
 
+PROGRAMS: dict[str, Callable[[], None]] = {
+    "forks": forks,
+    "killed": killed,
+    "fork": lambda: children("fork"),
+    "spawn": lambda: children("spawn"),
+}
+
 if __name__ == "__main__":
-    {"forks": forks, "killed": killed, "fork": lambda: children("fork"), "spawn": lambda: children("spawn")}[sys.argv[1]]()
+    PROGRAMS[sys.argv[1]]()

@@ -65,7 +65,12 @@ def test_eight_threads_and_a_collector_count_exactly(make_provider: Callable[...
 
     everyone = frozenset({("thread", "all")})
     assert final["c", everyone].value == deltas["c", everyone] == THREADS * ROUNDS
-    assert final["h", everyone].count == deltas["h", everyone] == sum(final["h", everyone].bucket_counts) == THREADS * ROUNDS
+    assert (
+        final["h", everyone].count
+        == deltas["h", everyone]
+        == sum(final["h", everyone].bucket_counts)
+        == THREADS * ROUNDS
+    )
     for number in range(THREADS):
         own = frozenset({("thread", number)})
         assert final["c", own].value == deltas["c", own] == ROUNDS

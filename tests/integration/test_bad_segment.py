@@ -21,7 +21,7 @@ def _valid(path: Path) -> bytearray:
     return content
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes | bytearray) -> None:
     path.write_bytes(content)
     path.chmod(0o600)
 
@@ -56,7 +56,7 @@ CASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda path: _write(path, bytes(_valid(path)[: 512 << 10])), "truncated"),
     "empty": (lambda path: _write(path, b""), "truncated"),
     "of another version": (_other_version, "layout version 99"),
-    "missing": (lambda path: None, "No such file"),
+    "missing": (lambda _path: None, "No such file"),
     "of another user": (_other_user, "belongs to user 65534"),
     "open to others": (_open_mode, "mode 644"),
     "a link": (_link, "not a regular file"),

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from otel_perf import MeterProvider
 from tests.peers.otlp import RECEIVERS, Receiver, attributes_of
 
-DELTA = dict.fromkeys(
+DELTA: dict[type, AggregationTemporality] = dict.fromkeys(
     (sdk.Counter, sdk.UpDownCounter, sdk.Histogram, sdk.ObservableCounter, sdk.ObservableUpDownCounter),
     AggregationTemporality.DELTA,
 )

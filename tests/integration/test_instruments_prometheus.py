@@ -54,7 +54,12 @@ def test_every_instrument_is_scraped_with_type_and_value(
     assert buckets == [2, 3, 4]
     assert found.value("latency_seconds_count", route="/a") == 4
     assert found.value("latency_seconds_sum", route="/a") == pytest.approx(3.65)
-    expected = {"requests": "counter", "active": "gauge", "temperature_celsius": "gauge", "latency_seconds": "histogram"}
+    expected = {
+        "requests": "counter",
+        "active": "gauge",
+        "temperature_celsius": "gauge",
+        "latency_seconds": "histogram",
+    }
     assert {name: found.types[name] for name in expected} == expected
     assert found.scopes["requests_total"]["otel_scope_name"] == "scope"
     assert found.value("target_info", service_name="test") == 1
@@ -94,7 +99,11 @@ def test_a_full_segment_shows_its_overflow_series(
         server.server_close()
 
     # The stock exporter gives every series the label names of all; absent ones are empty.
-    overflow = sum(value for (name, has), value in found.samples.items() if name == "c_total" and ("otel_metric_overflow", "true") in has)
+    overflow = sum(
+        value
+        for (name, has), value in found.samples.items()
+        if name == "c_total" and ("otel_metric_overflow", "true") in has
+    )
     assert found.total("c_total") == 100
     assert overflow == 90
     assert provider.segment.status()["drops"]["overflow"] == 90

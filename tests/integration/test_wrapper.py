@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,15 +16,30 @@ from tests.peers.program import BIN, get, run, started
 from tests.peers.prometheus import Scrape, free_port, scrape
 
 COUNT = ("-m", "tests.integration.apps.count")
-STABLE = {"OTEL_SEMCONV_STABILITY_OPT_IN": "http", "OTEL_PYTHON_EXCLUDED_URLS": "health"}
+STABLE: dict[str, Any] = {"OTEL_SEMCONV_STABILITY_OPT_IN": "http", "OTEL_PYTHON_EXCLUDED_URLS": "health"}
 
 SERVERS = {
     "flask": ("gunicorn", "-w", "1", "--no-control-socket", "tests.integration.apps.flask_app:app", "-b"),
-    "flask with two workers": ("gunicorn", "-w", "2", "--no-control-socket", "tests.integration.apps.flask_app:app", "-b"),
+    "flask with two workers": (
+        "gunicorn",
+        "-w",
+        "2",
+        "--no-control-socket",
+        "tests.integration.apps.flask_app:app",
+        "-b",
+    ),
     "fastapi": ("uvicorn", "--host", "127.0.0.1", "tests.integration.apps.fastapi_app:app", "--port"),
     "fastapi with two workers": (
         "gunicorn",
-        *("-k", "uvicorn_worker.UvicornWorker", "-w", "2", "--no-control-socket", "tests.integration.apps.fastapi_app:app", "-b"),
+        *(
+            "-k",
+            "uvicorn_worker.UvicornWorker",
+            "-w",
+            "2",
+            "--no-control-socket",
+            "tests.integration.apps.fastapi_app:app",
+            "-b",
+        ),
     ),
 }
 
@@ -40,7 +56,7 @@ def test_requests_sent_are_requests_counted(server: str) -> None:
     program, *arguments = SERVERS[server]
     address = f"127.0.0.1:{port}" if program == "gunicorn" else str(port)
     url = f"http://127.0.0.1:{port}"
-    env = {**STABLE, "OTEL_EXPORTER_PROMETHEUS_PORT": str(metrics)}
+    env: dict[str, Any] = {**STABLE, "OTEL_EXPORTER_PROMETHEUS_PORT": str(metrics)}
     with started(str(BIN / program), *arguments, address, ready=f"{url}/health", **env):
         answers = [get(f"{url}/items/{number}") for number in range(60, 120)]
         found = scrape(f"http://localhost:{metrics}/metrics")
@@ -137,7 +153,7 @@ def test_a_disabled_sdk_sets_nothing_up() -> None:
 def test_a_wrong_value_is_one_log_line(variable: str, value: str, accepted: str) -> None:
     """A wrong value is named in one line with what is accepted, and everything else works."""
     port = str(free_port())
-    env = {"OTEL_EXPORTER_PROMETHEUS_PORT": port, variable: value}
+    env: dict[str, Any] = {"OTEL_EXPORTER_PROMETHEUS_PORT": port, variable: value}
     done = run(*COUNT, **env)
 
     lines = done.err.splitlines()

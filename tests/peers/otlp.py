@@ -89,7 +89,7 @@ class _Service(metrics_service_pb2_grpc.MetricsServiceServicer):
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
-    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name of the RPC.
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - the name of the RPC.
         self._receiver.take(self._receiver.requests, request)
         return metrics_service_pb2.ExportMetricsServiceResponse()
 
@@ -99,7 +99,9 @@ def grpc_receiver(port: int = 0) -> Iterator[Receiver]:
     """A receiver that speaks OTLP over gRPC."""
     receiver = Receiver()
     server = grpc.server(ThreadPoolExecutor(2))
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(_Service(receiver), server)
+    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        _Service(receiver), server
+    )
     receiver.endpoint = f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     try:
