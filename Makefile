@@ -3,11 +3,16 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH_VENV := .venv-bench
+BENCH_WHEELS := target/wheels/bench
 BIN := $(VENV)/bin
 NATIVE := Cargo.toml Cargo.lock $(shell find crates/core/src crates/python -name '*.rs' -o -name Cargo.toml 2>/dev/null)
+PYTHON_SOURCES := $(shell find src -name '*.py' -o -name '*.pyi' 2>/dev/null)
 PACKAGING := pyproject.toml constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+
+# Runs a command whose output goes to a log beside the target and is shown if it fails.
+quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help tools demo test test-rust test-python lint typecheck check fmt build build-debug bench bench-record bench-memory \
@@ -24,25 +29,29 @@ tools:
 	@command -v cc >/dev/null || { echo "make: cc is missing; on Debian or Ubuntu: apt-get install gcc libc6-dev"; exit 2; }
 
 %/.ready: $(PACKAGING) | tools
-	@echo "Setting up $* (once; a few minutes on a new machine) ..."
+	@echo "Setting up $* (once; some minutes on a new machine; what it does: tail -f $*/setup.log) ..."
 	@$(PYTHON) -m venv $*
-	@$*/bin/pip install --quiet --upgrade pip maturin
+	$(call quietly,$*/bin/pip install --upgrade pip maturin)
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.ready $(NATIVE)
 	@echo "Building the native core and installing what the demo needs ..."
-	@$(BIN)/maturin develop --quiet --release --extras demo
+	$(call quietly,$(BIN)/maturin develop --release --extras demo)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.ready $(NATIVE)
 	@echo "Building the native core and installing what the tests need ..."
-	@$(BIN)/maturin develop --quiet --release --extras test,lint
+	$(call quietly,$(BIN)/maturin develop --release --extras test,lint)
 	@touch $@ $(VENV)/.demo
 
-# Benchmarks compare with the stock distribution, which must not be installed where tests and demo expect ours to be the only one.
-$(BENCH_VENV)/.bench: $(BENCH_VENV)/.ready $(NATIVE)
-	@echo "Building the native core and installing what the benchmarks compare with ..."
-	@VIRTUAL_ENV=$(CURDIR)/$(BENCH_VENV) $(BENCH_VENV)/bin/maturin develop --quiet --release --extras bench
+# Benchmarks compare with the stock distribution, which must not be installed where tests and demo expect ours to be the only one. They get the wheel
+# that users get: pip byte-compiles it, while sources installed in place would be compiled at each start where no bytecode may be written.
+$(BENCH_VENV)/.bench: $(BENCH_VENV)/.ready $(NATIVE) $(PYTHON_SOURCES)
+	@echo "Building the wheel and installing it beside what the benchmarks compare with ..."
+	@rm -rf $(BENCH_WHEELS)
+	$(call quietly,$(BENCH_VENV)/bin/maturin build --release --interpreter $(BENCH_VENV)/bin/python --out $(BENCH_WHEELS))
+	$(call quietly,$(BENCH_VENV)/bin/pip install "$$(echo $(BENCH_WHEELS)/*.whl)[bench]")
+	$(call quietly,$(BENCH_VENV)/bin/pip install --force-reinstall --no-deps --compile $(BENCH_WHEELS)/*.whl)
 	@touch $@
 
 demo: $(VENV)/.demo ## Start the shop under opentelemetry-instrument, drive load at it, print live tables. DEMO_SECONDS=N ends it.
