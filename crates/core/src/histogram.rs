@@ -20,11 +20,14 @@
 
 mod block;
 mod read;
+mod slot;
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use self::block::{has_node, Block};
+pub use self::slot::RoomySlot;
+use self::slot::{NARROW_FULL, WIDE_FULL};
 use crate::hdr::{octave, slot_in_octave, slots_in_octave, Level, OCTAVES};
 use crate::layout::{header, Geometry, LINE};
 use crate::pool::{Pool, Use};
@@ -99,7 +102,7 @@ impl<'a> Histogram<'a> {
     }
 
     /// Counts `value` (integer units, at most [`crate::hdr::MAX_VALUE`]). Minimum and maximum are kept by [`Histogram::widen_range`].
-    #[inline]
+    #[inline(never)]
     pub fn record(&self, value: u64) -> Recorded {
         match self.record_in_slot(value) {
             // A slot that is full and cannot be widened: the overflow series must have room for it all the same.
@@ -108,31 +111,43 @@ impl<'a> Histogram<'a> {
         }
     }
 
+    /// The slot of `value`, if it exists and is far from full: nearly all recordings.
     #[inline]
-    fn record_in_slot(&self, value: u64) -> Recorded {
+    pub fn roomy_slot(&self, value: u64) -> Option<RoomySlot<'a>> {
         debug_assert!(value <= crate::hdr::MAX_VALUE);
+        let octave = octave(value);
+        let block = Block(self.entry(octave)?.load(Acquire));
+        let (page, slot) = match block.level()? {
+            Level::Three => {
+                let slot = (value >> octave.saturating_sub(1)) as usize & 1023;
+                (Block(self.page_reference(block, slot)?.load(Acquire)), slot % PAGE)
+            }
+            level if octave > 0 => (block, slot_in_octave(value, octave, level)),
+            _ => return None,
+        };
+        if page.0 == 0 {
+            return None;
+        }
+        let start = page.slots_at(self.geometry);
+        match page.width() {
+            0 => {
+                let word = self.region.u16(start + 2 * slot)?;
+                (word.load(Relaxed) < NARROW_FULL).then_some(RoomySlot::Narrow(word))
+            }
+            1 => {
+                let word = self.region.u32(start + 4 * slot)?;
+                (word.load(Relaxed) < WIDE_FULL).then_some(RoomySlot::Wide(word))
+            }
+            _ => None,
+        }
+    }
+
+    fn record_in_slot(&self, value: u64) -> Recorded {
         let octave = octave(value);
         let Some(entry) = self.entry(octave) else {
             return Recorded::Corrupt;
         };
         let block = Block(entry.load(Acquire));
-        // Nearly all recordings: three digits, node and page exist.
-        if block.0 & 3 == Level::Three as u32 + 1 {
-            let slot = (value >> octave.saturating_sub(1)) as usize & 1023;
-            let Some(reference) = self.page_reference(block, slot) else {
-                return Recorded::Corrupt;
-            };
-            let page = Block(reference.load(Acquire));
-            if page.0 != 0 {
-                return self.count(reference, page, slot % PAGE);
-            }
-        }
-        self.record_elsewhere(value, octave, entry, block)
-    }
-
-    /// Recordings at the coarser steps, and those that need a new block.
-    #[inline(never)]
-    fn record_elsewhere(&self, value: u64, octave: usize, entry: &AtomicU32, block: Block) -> Recorded {
         let Some(level) = block.level() else {
             // An entry that is neither empty nor of a known step would be asked for again and again.
             return if block.0 == 0 {
@@ -184,7 +199,7 @@ impl<'a> Histogram<'a> {
             return Recorded::Corrupt;
         };
         let before = word.fetch_add(1, Relaxed);
-        if before < 0xC000 || self.widen(reference, page) || before < 0xFF00 {
+        if before < NARROW_FULL || self.widen(reference, page) || before < 0xFF00 {
             return Recorded::Counted;
         }
         // No wider page can be had and the slot is nearly full: take the count back and let the overflow series have it.
@@ -199,7 +214,7 @@ impl<'a> Histogram<'a> {
             return Recorded::Corrupt;
         };
         let before = word.fetch_add(1, Relaxed);
-        if before < 0xC000_0000 || self.widen(reference, page) || before < 0xFFFF_0000 {
+        if before < WIDE_FULL || self.widen(reference, page) || before < 0xFFFF_0000 {
             return Recorded::Counted;
         }
         word.fetch_sub(1, Relaxed);

@@ -136,7 +136,23 @@ impl LocalSeries {
     pub fn record(&self, value: Number) {
         let float = value.as_f64();
         let histogram = self.histogram();
-        match histogram.record(to_units(float, self.per_one)) {
+        let units = to_units(float, self.per_one);
+        if let Some(slot) = histogram.roomy_slot(units) {
+            histogram.widen_range(float);
+            self.add(value);
+            // Last, because whatever follows a locked instruction waits for it.
+            slot.count();
+        } else {
+            self.record_elsewhere(value, units);
+        }
+    }
+
+    /// Recordings that need a page or a wider one, and those at the coarser steps.
+    #[inline(never)]
+    fn record_elsewhere(&self, value: Number, units: u64) {
+        let float = value.as_f64();
+        let histogram = self.histogram();
+        match histogram.record(units) {
             Recorded::Counted => {
                 histogram.widen_range(float);
                 self.add(value);

@@ -20,111 +20,9 @@ use crate::instruments::{
     kind_name, Bound1, BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram,
     Instrument, UpDownCounter,
 };
+use crate::number::{number, refused, Accepts};
 
 type Object = *mut ffi::PyObject;
-
-/// Integers beyond this magnitude are added as floats, so that a lane cannot wrap around unnoticed.
-const LARGEST_INT: i64 = 1 << 60;
-
-/// What a recording may be.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Accepts {
-    /// Counters and histograms.
-    NotNegative,
-    /// Up-down counters and gauges.
-    AnySign,
-}
-
-/// The head of `CPython`'s integer up to its first digit (`cpython/longintrepr.h`).
-#[cfg(Py_3_12)]
-#[repr(C)]
-struct LongHead {
-    base: ffi::PyObject,
-    /// Number of digits times 8, plus 0, 1 or 2 for a positive, zero or negative integer.
-    tag: usize,
-    digit: u32,
-}
-
-/// The head of `CPython`'s integer up to its first digit (`longintrepr.h`).
-#[cfg(not(Py_3_12))]
-#[repr(C)]
-struct LongHead {
-    base: ffi::PyVarObject,
-    digit: u32,
-}
-
-/// Value of an exact integer of at most one digit, that is, below 2^30 in magnitude: nearly all counts, for a third of a function call.
-#[inline]
-unsafe fn one_digit(object: Object) -> Option<i64> {
-    // SAFETY: an exact integer has this head, and the memory of at least one digit even if it is zero.
-    unsafe {
-        let long = object.cast::<LongHead>();
-        #[cfg(Py_3_12)]
-        let sign = ((*long).tag < 16).then(|| 1 - ((*long).tag & 3) as i64);
-        #[cfg(not(Py_3_12))]
-        let sign = Some((*long).base.ob_size as i64).filter(|size| size.unsigned_abs() <= 1);
-        Some(sign? * i64::from((*long).digit))
-    }
-}
-
-/// Reads a number as the SDK would accept it, or sets the exception that `math.isfinite` would raise.
-#[inline]
-unsafe fn number(py: Python<'_>, object: Object) -> Result<Number, PyErr> {
-    // SAFETY: a live object.
-    unsafe {
-        let class = ffi::Py_TYPE(object);
-        if class == &raw mut ffi::PyFloat_Type {
-            return Ok(Number::Float(ffi::PyFloat_AS_DOUBLE(object)));
-        }
-        if class == &raw mut ffi::PyLong_Type {
-            if let Some(value) = one_digit(object) {
-                return Ok(Number::Int(value));
-            }
-            let mut overflow = 0;
-            let value = ffi::PyLong_AsLongAndOverflow(object, &raw mut overflow);
-            if overflow == 0 && -LARGEST_INT < value && value < LARGEST_INT {
-                return Ok(Number::Int(value));
-            }
-        }
-        unusual_number(&Bound::from_borrowed_ptr(py, object))
-    }
-}
-
-#[cold]
-fn unusual_number(object: &Bound<'_, PyAny>) -> Result<Number, PyErr> {
-    // SAFETY: a live object, the GIL is held.
-    let float = unsafe { ffi::PyFloat_AsDouble(object.as_ptr()) };
-    if float == -1.0 {
-        if let Some(error) = PyErr::take(object.py()) {
-            return Err(error);
-        }
-    }
-    // Booleans, numpy integers and the like are integers.
-    // SAFETY: as above.
-    let is_index = unsafe { ffi::PyIndex_Check(object.as_ptr()) } != 0;
-    if is_index {
-        if let Ok(value) = object
-            .call_method0("__index__")
-            .and_then(|index| index.extract::<i64>())
-        {
-            if -LARGEST_INT < value && value < LARGEST_INT {
-                return Ok(Number::Int(value));
-            }
-        }
-    }
-    Ok(Number::Float(float))
-}
-
-/// Why a number is not recorded, if it is not.
-#[inline]
-fn refused(amount: Number, accepts: Accepts) -> Option<Drop> {
-    match (amount, accepts) {
-        (Number::Int(amount), Accepts::NotNegative) if amount < 0 => Some(Drop::Negative),
-        (Number::Float(amount), _) if !amount.is_finite() => Some(Drop::NonFinite),
-        (Number::Float(amount), Accepts::NotNegative) if amount < 0.0 => Some(Drop::Negative),
-        _ => None,
-    }
-}
 
 fn none() -> Object {
     // SAFETY: `None` is alive for as long as the interpreter; a new reference is answered.
@@ -221,80 +119,78 @@ unsafe fn arguments_by_name(
     })
 }
 
-/// The body of every unbound recording method.
+/// What every unbound recording method does before it writes; `Err` is the answer of a call that writes nothing.
 // One copy for each method, so that the checks and the writing are known to the compiler.
 #[allow(clippy::inline_always)]
 #[inline(always)]
-unsafe fn call(
-    inner: &Instrument,
+unsafe fn call<'a>(
+    inner: &'a Instrument,
     method: &str,
     accepts: Accepts,
     args: *const Object,
     nargs: ffi::Py_ssize_t,
     kwnames: Object,
-    write: impl Fn(&LocalSeries, Number),
-) -> Object {
+) -> Result<(&'a LocalSeries, Number), Object> {
     // SAFETY: the calling convention, see the head of the file.
     unsafe {
         let py = Python::assume_attached();
         let given = match arguments(py, method, &["amount", "attributes", "context"], args, nargs, kwnames) {
             Ok(given) => given,
-            Err(error) => return raise(py, error),
+            Err(error) => return Err(raise(py, error)),
         };
         let amount = match number(py, given.amount) {
             Ok(amount) => amount,
             Err(error) => {
                 inner.segment.count_drop(Drop::WrongType);
-                return raise(py, error);
+                return Err(raise(py, error));
             }
         };
         if let Some(reason) = refused(amount, accepts) {
             let _ = hooks::guarded(|| inner.ignore(reason, &Bound::from_borrowed_ptr(py, given.amount)));
-            return none();
+            return Err(none());
         }
-        if let Some(series) = inner.series(py, given.attributes) {
-            write(series, amount);
+        match inner.series(py, given.attributes) {
+            Some(series) => Ok((series, amount)),
+            None => Err(none()),
         }
     }
-    none()
 }
 
-/// The body of every bound recording method.
+/// As [`call`], for the bound ones.
 #[allow(clippy::inline_always)]
 #[inline(always)]
-unsafe fn call_bound(
-    inner: &Bound1,
+unsafe fn call_bound<'a>(
+    inner: &'a Bound1,
     method: &str,
     accepts: Accepts,
     args: *const Object,
     nargs: ffi::Py_ssize_t,
     kwnames: Object,
-    write: impl Fn(&LocalSeries, Number),
-) -> Object {
+) -> Result<(&'a LocalSeries, Number), Object> {
     // SAFETY: the calling convention, see the head of the file.
     unsafe {
         let py = Python::assume_attached();
         let given = match arguments(py, method, &["amount", "context"], args, nargs, kwnames) {
             Ok(given) => given,
-            Err(error) => return raise(py, error),
+            Err(error) => return Err(raise(py, error)),
         };
         let amount = match number(py, given.amount) {
             Ok(amount) => amount,
             Err(error) => {
                 inner.segment.count_drop(Drop::WrongType);
-                return raise(py, error);
+                return Err(raise(py, error));
             }
         };
         if let Some(reason) = refused(amount, accepts) {
             let _ = hooks::guarded(|| ignore_bound(inner, reason, &Bound::from_borrowed_ptr(py, given.amount)));
-            return none();
+            return Err(none());
         }
-        match &inner.series {
-            Some(series) => write(series, amount),
-            None => inner.segment.count_drop(Drop::NoInstrument),
+        if let Some(series) = &inner.series {
+            return Ok((series, amount));
         }
+        inner.segment.count_drop(Drop::NoInstrument);
+        Err(none())
     }
-    none()
 }
 
 #[cold]
@@ -322,7 +218,7 @@ pub fn observe(inner: &Instrument, value: &Bound<'_, PyAny>, attributes: Option<
 }
 
 macro_rules! method {
-    ($function:ident, $class:ty, $call:ident, $method:literal, $accepts:expr, $write:path) => {
+    ($function:ident, $class:ty, $call:ident, $method:literal, $accepts:expr, $write:ident) => {
         unsafe extern "C" fn $function(
             slf: Object,
             args: *const Object,
@@ -333,44 +229,36 @@ macro_rules! method {
             unsafe {
                 let py = Python::assume_attached();
                 let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<$class>();
-                $call(&slf.get().inner, $method, $accepts, args, nargs, kwnames, $write)
+                match $call(&slf.get().inner, $method, $accepts, args, nargs, kwnames) {
+                    Ok((series, amount)) => {
+                        series.$write(amount);
+                        none()
+                    }
+                    Err(answer) => answer,
+                }
             }
         }
     };
 }
 
-method!(
-    counter_add,
-    Counter,
-    call,
-    "add",
-    Accepts::NotNegative,
-    LocalSeries::add
-);
-method!(
-    up_down_counter_add,
-    UpDownCounter,
-    call,
-    "add",
-    Accepts::AnySign,
-    LocalSeries::add
-);
+method!(counter_add, Counter, call, "add", Accepts::NotNegative, add);
+method!(up_down_counter_add, UpDownCounter, call, "add", Accepts::AnySign, add);
 method!(
     histogram_record,
     Histogram,
     call,
     "record",
     Accepts::NotNegative,
-    LocalSeries::record
+    record
 );
-method!(gauge_set, Gauge, call, "set", Accepts::AnySign, LocalSeries::set);
+method!(gauge_set, Gauge, call, "set", Accepts::AnySign, set);
 method!(
     bound_counter_add,
     BoundCounter,
     call_bound,
     "add",
     Accepts::NotNegative,
-    LocalSeries::add
+    add
 );
 method!(
     bound_up_down_counter_add,
@@ -378,7 +266,7 @@ method!(
     call_bound,
     "add",
     Accepts::AnySign,
-    LocalSeries::add
+    add
 );
 method!(
     bound_histogram_record,
@@ -386,16 +274,9 @@ method!(
     call_bound,
     "record",
     Accepts::NotNegative,
-    LocalSeries::record
+    record
 );
-method!(
-    bound_gauge_set,
-    BoundGauge,
-    call_bound,
-    "set",
-    Accepts::AnySign,
-    LocalSeries::set
-);
+method!(bound_gauge_set, BoundGauge, call_bound, "set", Accepts::AnySign, set);
 
 /// An object whose method does nothing: the unit in which the benchmarks measure.
 #[pyclass(frozen, module = "otel_perf._core")]

@@ -74,12 +74,29 @@ impl Instrument {
                     return Some(series);
                 }
             } else if ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
-                if let Some(series) = lookup.by_version(attributes) {
+                if let Some(series) = lookup
+                    .by_version(attributes)
+                    .or_else(|| lookup.by_last_addresses(attributes))
+                {
                     return Some(series);
                 }
+            }
+            self.series_elsewhere(py, attributes)
+        }
+    }
+
+    /// As [`Instrument::series`], for what is not the last set again.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(never)]
+    unsafe fn series_elsewhere(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
+        // SAFETY: as in `series`.
+        unsafe {
+            if !attributes.is_null() && ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
                 let mut borrowed = Borrowed::empty();
                 if borrowed.fill(attributes) {
-                    if let Some(series) = lookup.by_address(attributes, &borrowed) {
+                    if let Some(series) = (*self.lookup.get()).by_address(attributes, &borrowed) {
                         return Some(series);
                     }
                     let lookup = &mut *self.lookup.get();

@@ -14,6 +14,8 @@ mod hooks;
 mod hot;
 mod instruments;
 mod lookup;
+mod number;
+mod plain;
 mod segment;
 
 /// The hot path relies on the GIL for its process-local caches, so a free-threaded interpreter turns it on for this module.

@@ -22,6 +22,8 @@ use otel_perf_core::local::LocalSeries;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::plain::{hash_key, hash_value, same};
+
 /// Largest attribute set that steps 1 and 2 handle.
 pub const MAX_PAIRS: usize = 12;
 const WAYS: usize = 4;
@@ -115,96 +117,6 @@ fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     x ^ (x >> 33)
-}
-
-#[inline]
-unsafe fn is(object: Object, class: *mut ffi::PyTypeObject) -> bool {
-    // SAFETY: a live object has a type.
-    unsafe { ffi::Py_TYPE(object) == class }
-}
-
-#[inline]
-unsafe fn hash_key(key: Object) -> Option<u64> {
-    // SAFETY: a live object; an exact string's hash runs no Python code and cannot fail. Empty keys are for the slow path to drop.
-    unsafe {
-        if !is(key, &raw mut ffi::PyUnicode_Type) || ffi::PyUnicode_GetLength(key) == 0 {
-            return None;
-        }
-        Some(ffi::PyObject_Hash(key) as u64)
-    }
-}
-
-/// Hash with a tag for the type, so that `1`, `1.0` and `True` differ.
-unsafe fn hash_value(value: Object) -> Option<u64> {
-    // SAFETY: a live object; hashing an object of these exact types runs no Python code and cannot fail.
-    unsafe {
-        let tag = if is(value, &raw mut ffi::PyUnicode_Type) {
-            0
-        } else if is(value, &raw mut ffi::PyLong_Type) {
-            1
-        } else if is(value, &raw mut ffi::PyFloat_Type) {
-            return Some(canonical_float(ffi::PyFloat_AS_DOUBLE(value)) ^ 0x5bd1);
-        } else if is(value, &raw mut ffi::PyBool_Type) {
-            2
-        } else if is(value, &raw mut ffi::PyBytes_Type) {
-            3
-        } else if value == ffi::Py_None() {
-            4
-        } else {
-            return None;
-        };
-        Some((ffi::PyObject_Hash(value) as u64).wrapping_mul(5).wrapping_add(tag))
-    }
-}
-
-fn canonical_float(value: f64) -> u64 {
-    if value.is_nan() {
-        f64::NAN.to_bits()
-    } else {
-        (value + 0.0).to_bits()
-    }
-}
-
-/// Whether two objects of exact plain types are the same attribute key or value.
-unsafe fn same(a: Object, b: Object) -> bool {
-    if a == b {
-        return true;
-    }
-    // SAFETY: live objects of the exact types that `hash_key` and `hash_value` accept; comparing those runs no Python code.
-    unsafe {
-        let class = ffi::Py_TYPE(a);
-        if class != ffi::Py_TYPE(b) {
-            return false;
-        }
-        if class == &raw mut ffi::PyUnicode_Type {
-            return same_text(a, b);
-        }
-        if class == &raw mut ffi::PyFloat_Type {
-            return canonical_float(ffi::PyFloat_AS_DOUBLE(a)) == canonical_float(ffi::PyFloat_AS_DOUBLE(b));
-        }
-        if class == &raw mut ffi::PyBool_Type {
-            return false;
-        }
-        ffi::PyObject_RichCompareBool(a, b, ffi::Py_EQ) == 1
-    }
-}
-
-/// Whether two exact strings are equal.
-unsafe fn same_text(a: Object, b: Object) -> bool {
-    // SAFETY: exact strings; nearly all attribute strings are ASCII, whose bytes lie behind the object.
-    unsafe {
-        let len = ffi::PyUnicode_GET_LENGTH(a);
-        if len != ffi::PyUnicode_GET_LENGTH(b) {
-            return false;
-        }
-        let kind = ffi::PyUnicode_KIND(a);
-        if kind != ffi::PyUnicode_KIND(b) {
-            return false;
-        }
-        let bytes = len as usize * kind as usize;
-        let text = |object| std::slice::from_raw_parts(ffi::PyUnicode_DATA(object).cast::<u8>(), bytes);
-        text(a) == text(b)
-    }
 }
 
 /// Version of an exact dict: a number that is new at every creation and change of any dict (PEP 509). `CPython` 3.14 dropped it.
@@ -302,6 +214,33 @@ impl Lookup {
         // SAFETY: the caller's promise.
         let version = unsafe { version(dict) };
         (version == way.version.get() && version != NO_VERSION).then(|| &*way.series)
+    }
+
+    /// Step 1 for a dict with the addresses of the last one, as a literal in a loop has; the pairs are compared where they are.
+    ///
+    /// # Safety
+    /// `dict` is an exact dict, the GIL is held.
+    #[inline]
+    pub unsafe fn by_last_addresses(&self, dict: Object) -> Option<&LocalSeries> {
+        let way = self.ways[self.last_way.get()].as_ref()?;
+        // SAFETY: the caller promises an exact dict and the GIL; what `PyDict_Next` answers is only compared.
+        unsafe {
+            if (*dict.cast::<ffi::PyDictObject>()).ma_used as usize != way.pairs.pairs.len() {
+                return None;
+            }
+            let mut position = 0;
+            for own in &way.pairs.pairs {
+                let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
+                if ffi::PyDict_Next(dict, &raw mut position, &raw mut key, &raw mut value) == 0
+                    || own.0.as_ptr() != key
+                    || own.1.as_ptr() != value
+                {
+                    return None;
+                }
+            }
+            way.version.set(version(dict));
+        }
+        Some(&way.series)
     }
 
     /// Step 1.

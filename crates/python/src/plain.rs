@@ -1,0 +1,105 @@
+//! Attribute keys and values of exact plain types: `str`, `int`, `float`, `bool`, `bytes` and `None`, compared by content without running Python code.
+
+use pyo3::ffi;
+
+type Object = *mut ffi::PyObject;
+
+#[inline]
+unsafe fn is(object: Object, class: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: a live object has a type.
+    unsafe { ffi::Py_TYPE(object) == class }
+}
+
+/// Hash of an attribute key; `None` if it is no exact string, or empty.
+///
+/// # Safety
+/// A live object, the GIL is held.
+#[inline]
+pub unsafe fn hash_key(key: Object) -> Option<u64> {
+    // SAFETY: a live object; an exact string's hash runs no Python code and cannot fail. Empty keys are for the slow path to drop.
+    unsafe {
+        if !is(key, &raw mut ffi::PyUnicode_Type) || ffi::PyUnicode_GetLength(key) == 0 {
+            return None;
+        }
+        Some(ffi::PyObject_Hash(key) as u64)
+    }
+}
+
+/// Hash of an attribute value with a tag for its type, so that `1`, `1.0` and `True` differ; `None` if it is not of an exact plain type.
+///
+/// # Safety
+/// A live object, the GIL is held.
+pub unsafe fn hash_value(value: Object) -> Option<u64> {
+    // SAFETY: a live object; hashing an object of these exact types runs no Python code and cannot fail.
+    unsafe {
+        let tag = if is(value, &raw mut ffi::PyUnicode_Type) {
+            0
+        } else if is(value, &raw mut ffi::PyLong_Type) {
+            1
+        } else if is(value, &raw mut ffi::PyFloat_Type) {
+            return Some(canonical_float(ffi::PyFloat_AS_DOUBLE(value)) ^ 0x5bd1);
+        } else if is(value, &raw mut ffi::PyBool_Type) {
+            2
+        } else if is(value, &raw mut ffi::PyBytes_Type) {
+            3
+        } else if value == ffi::Py_None() {
+            4
+        } else {
+            return None;
+        };
+        Some((ffi::PyObject_Hash(value) as u64).wrapping_mul(5).wrapping_add(tag))
+    }
+}
+
+fn canonical_float(value: f64) -> u64 {
+    if value.is_nan() {
+        f64::NAN.to_bits()
+    } else {
+        (value + 0.0).to_bits()
+    }
+}
+
+/// Whether two objects of exact plain types are the same attribute key or value.
+///
+/// # Safety
+/// Live objects that [`hash_key`] or [`hash_value`] accept, the GIL is held.
+pub unsafe fn same(a: Object, b: Object) -> bool {
+    if a == b {
+        return true;
+    }
+    // SAFETY: live objects of the exact types that `hash_key` and `hash_value` accept; comparing those runs no Python code.
+    unsafe {
+        let class = ffi::Py_TYPE(a);
+        if class != ffi::Py_TYPE(b) {
+            return false;
+        }
+        if class == &raw mut ffi::PyUnicode_Type {
+            return same_text(a, b);
+        }
+        if class == &raw mut ffi::PyFloat_Type {
+            return canonical_float(ffi::PyFloat_AS_DOUBLE(a)) == canonical_float(ffi::PyFloat_AS_DOUBLE(b));
+        }
+        if class == &raw mut ffi::PyBool_Type {
+            return false;
+        }
+        ffi::PyObject_RichCompareBool(a, b, ffi::Py_EQ) == 1
+    }
+}
+
+/// Whether two exact strings are equal.
+unsafe fn same_text(a: Object, b: Object) -> bool {
+    // SAFETY: exact strings; nearly all attribute strings are ASCII, whose bytes lie behind the object.
+    unsafe {
+        let len = ffi::PyUnicode_GET_LENGTH(a);
+        if len != ffi::PyUnicode_GET_LENGTH(b) {
+            return false;
+        }
+        let kind = ffi::PyUnicode_KIND(a);
+        if kind != ffi::PyUnicode_KIND(b) {
+            return false;
+        }
+        let bytes = len as usize * kind as usize;
+        let text = |object| std::slice::from_raw_parts(ffi::PyUnicode_DATA(object).cast::<u8>(), bytes);
+        text(a) == text(b)
+    }
+}
