@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH_VENV := .venv-bench
+FUZZ_SECONDS ?= 60
 BENCH_WHEELS := target/wheels/bench
 BIN := $(VENV)/bin
 NATIVE := Cargo.toml Cargo.lock $(shell find crates/core/src crates/python -name '*.rs' -o -name Cargo.toml 2>/dev/null)
@@ -87,7 +88,7 @@ build: $(VENV)/.demo ## Build the native core in release mode into .venv.
 build-debug: $(VENV)/.ready ## Build the native core with assertions into .venv.
 	@$(BIN)/maturin develop
 
-bench: bench-record bench-memory bench-startup bench-accuracy ## Run all benchmarks and write benchmarks/results/.
+bench: bench-memory bench-accuracy bench-startup bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
 	$(BENCH_VENV)/bin/python -m benchmarks.report
 
 bench-record: $(BENCH_VENV)/.bench ## Nanoseconds per recording call, against stock and others.
@@ -102,10 +103,10 @@ bench-startup: $(BENCH_VENV)/.bench ## CPU time of starting an instrumented prog
 bench-accuracy: $(BENCH_VENV)/.bench ## Percentiles against the exact ones.
 	$(BENCH_VENV)/bin/python -m benchmarks.accuracy --json benchmarks/results/accuracy.json
 
-fuzz: tools ## Fuzz attribute bytes and segment validation for a minute each (nightly Rust and cargo-fuzz).
+fuzz: tools ## Fuzz attribute bytes and segment validation, FUZZ_SECONDS (60) each; needs nightly Rust and cargo-fuzz.
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "make: cargo-fuzz is missing; run: cargo install cargo-fuzz"; exit 2; }
-	cd crates/fuzz && cargo +nightly fuzz run --fuzz-dir . attribute_bytes -- -max_total_time=60
-	cd crates/fuzz && cargo +nightly fuzz run --fuzz-dir . segment_validation -- -max_total_time=60
+	cd crates/fuzz && cargo +nightly fuzz run --fuzz-dir . attribute_bytes -- -max_total_time=$(FUZZ_SECONDS)
+	cd crates/fuzz && cargo +nightly fuzz run --fuzz-dir . segment_validation -- -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## Remove everything that was built.
 	rm -rf $(VENV) $(BENCH_VENV) target
