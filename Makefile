@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BENCH_VENV := .venv-bench
 FUZZ_SECONDS ?= 60
+# Variables, because a comma would end an argument of `quietly`.
+DEMO_EXTRAS := otlp,demo
+TEST_EXTRAS := $(DEMO_EXTRAS),test,lint
+BENCH_EXTRAS := otlp,bench
 BENCH_WHEELS := target/wheels/bench
 BIN := $(VENV)/bin
 NATIVE := Cargo.toml Cargo.lock $(shell find crates/core/src crates/python -name '*.rs' -o -name Cargo.toml 2>/dev/null)
@@ -37,12 +41,12 @@ tools:
 
 $(VENV)/.demo: $(VENV)/.ready $(NATIVE)
 	@echo "Building the native core and installing what the demo needs ..."
-	$(call quietly,$(BIN)/maturin develop --release --extras demo)
+	$(call quietly,$(BIN)/maturin develop --release --extras $(DEMO_EXTRAS))
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.ready $(NATIVE)
 	@echo "Building the native core and installing what the tests need ..."
-	$(call quietly,$(BIN)/maturin develop --release --extras test,lint)
+	$(call quietly,$(BIN)/maturin develop --release --extras $(TEST_EXTRAS))
 	@touch $@ $(VENV)/.demo
 
 # Benchmarks compare with the stock distribution, which must not be installed where tests and demo expect ours to be the only one. They get the wheel
@@ -51,7 +55,7 @@ $(BENCH_VENV)/.bench: $(BENCH_VENV)/.ready $(NATIVE) $(PYTHON_SOURCES)
 	@echo "Building the wheel and installing it beside what the benchmarks compare with ..."
 	@rm -rf $(BENCH_WHEELS)
 	$(call quietly,$(BENCH_VENV)/bin/maturin build --release --interpreter $(BENCH_VENV)/bin/python --out $(BENCH_WHEELS))
-	$(call quietly,$(BENCH_VENV)/bin/pip install "$$(echo $(BENCH_WHEELS)/*.whl)[bench]")
+	$(call quietly,$(BENCH_VENV)/bin/pip install "$$(echo $(BENCH_WHEELS)/*.whl)[$(BENCH_EXTRAS)]")
 	$(call quietly,$(BENCH_VENV)/bin/pip install --force-reinstall --no-deps --compile $(BENCH_WHEELS)/*.whl)
 	@touch $@
 
