@@ -1,20 +1,26 @@
 """Measures nanoseconds per call of statements, all of them interleaved in one run, in CPU time of the thread.
 
-Each statement becomes a function with a loop around it. A round runs every function once, so that a change of the machine's speed hits all
-of them; the figure is the median over the rounds. The empty loop is a statement like the others and is subtracted.
+Each statement becomes a function with a loop around it. A round runs every function once, in an order that changes from round to round, so
+that a change of the machine's speed hits all of them and none always follows the same neighbour. The figure is the median over the rounds. The empty
+loop is a statement like the others and is subtracted. Every call is accounted for: what a statement recorded is compared with how often it ran,
+after its first call and again at the end.
 """
 
 from __future__ import annotations
 
 import itertools
+import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-_TARGET_NS = 2_000_000
+ROUNDS_MIN = 3
+ROUNDS_DEFAULT = 31
+_ROUND_MS = 3
+_CALLS_MAX = 1_000_000
 _LOOP = """
 def timed(it, {names}):
     begin = now()
@@ -31,14 +37,16 @@ class Statement:
     Attributes:
         source: Python source of one call.
         names: Objects that the source uses, as locals.
-        check: Called before timing; raises if the call does not do what it should.
+        arrived: Called with the number of calls so far; raises AssertionError unless exactly these have arrived.
         label: What the result is reported under.
+        round_ms: CPU time that one round takes; more for statements that touch so much memory that the round's first calls would weigh in.
     """
 
     source: str
     names: dict[str, Any] = field(default_factory=dict)
-    check: Callable[[], None] | None = None
+    arrived: Callable[[int], None] | None = None
     label: dict[str, Any] = field(default_factory=dict)
+    round_ms: int = _ROUND_MS
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Result:
         ns: Median nanoseconds per call without the loop.
         raw_ns: The same with the loop.
         spread: Half the distance between the 10th and the 90th percentile of the rounds, relative to the raw median.
-        checked: Whether a check ran.
+        checked: Whether the first call and the total of all calls were seen to arrive.
     """
 
     ns: float
@@ -58,58 +66,99 @@ class Result:
     checked: bool
 
 
-def _compile(statement: Statement) -> Callable[[Iterator[None]], int]:
-    names = {"now": time.thread_time_ns, **statement.names}
-    source = _LOOP.format(names=", ".join(names), statement=statement.source)
-    space: dict[str, Any] = {}
-    exec(compile(source, f"<{statement.source}>", "exec"), space)  # noqa: S102 - the statements are this package's own.
-    timed = space["timed"]
-    return lambda it: timed(it, *names.values())
+class _Timed:
+    """The compiled loop of one statement, which counts its calls."""
 
+    def __init__(self, statement: Statement) -> None:
+        names = {"now": time.thread_time_ns, **statement.names}
+        space: dict[str, Any] = {}
+        source = _LOOP.format(names=", ".join(names), statement=statement.source)
+        exec(compile(source, f"<{statement.source}>", "exec"), space)
+        self._function: Callable[..., int] = space["timed"]
+        self._arguments = tuple(names.values())
+        self._statement = statement
+        self._calls = 0
+        self.samples: list[float] = []
 
-def _calls(timed: Callable[[Iterator[None]], int]) -> int:
-    """Number of calls that take about two milliseconds."""
-    calls = 100
-    while True:
-        taken = timed(itertools.repeat(None, calls))
-        if taken > _TARGET_NS / 10 or calls >= 1_000_000:
-            return max(100, min(1_000_000, int(calls * _TARGET_NS / max(taken, 1))))
-        calls *= 4
+    def run(self, calls: int) -> int:
+        """Runs the loop and returns nanoseconds of CPU time."""
+        self._calls += calls
+        return self._function(itertools.repeat(None, calls), *self._arguments)
+
+    def calls_per_round(self) -> int:
+        """Number of calls that take about as long as a round should; finding out also warms the interpreter's caches up."""
+        target_ns = self._statement.round_ms * 1_000_000
+        calls = 100
+        while True:
+            taken = max(self.run(calls), 1)
+            if taken > target_ns / 10 or calls >= _CALLS_MAX:
+                return max(1, min(_CALLS_MAX, calls * target_ns // taken))
+            calls *= 4
+
+    def check(self) -> bool:
+        """Whether the statement can be checked; raises if a call is missing."""
+        if self._statement.arrived is None:
+            return False
+        try:
+            self._statement.arrived(self._calls)
+        except AssertionError as error:
+            raise AssertionError(f"{self._statement.label} {self._statement.source}: {error}") from error
+        return True
 
 
 def measure(statements: list[Statement], rounds: int) -> list[Result]:
     """Times statements.
 
     Args:
-        statements: What to time; checks run first.
-        rounds: Number of rounds, at least 3.
+        statements: What to time.
+        rounds: Number of rounds, at least `ROUNDS_MIN`.
 
     Returns:
         One result for each statement.
+
+    Raises:
+        AssertionError: A statement did not record what it should, so that its time would mean nothing.
     """
-    for statement in statements:
-        if statement.check is not None:
-            statement.check()
-    timed = [_compile(statement) for statement in [Statement("pass"), *statements]]
-    calls = [_calls(function) for function in timed]
-    samples: list[list[float]] = [[] for _ in timed]
+    timed = [_Timed(statement) for statement in [Statement("pass"), *statements]]
+    for one in timed:
+        one.run(1)
+        one.check()
+    plan = [(one, one.calls_per_round()) for one in timed]
+    # Seeded, so that two runs have the same order.
+    order = random.Random(1)
     for number in range(rounds):
-        print(f"\rround {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
-        for function, count, into in zip(timed, calls, samples, strict=True):
-            into.append(function(itertools.repeat(None, count)) / count)
-    print(file=sys.stderr)
-    empty = statistics.median(samples[0])
-    return [
-        _result(statement, taken, empty) for statement, taken in zip(statements, samples[1:], strict=True)
-    ]
+        progress(f"round {number + 1} of {rounds}")
+        for one, calls in order.sample(plan, len(plan)):
+            one.samples.append(one.run(calls) / calls)
+    progress(None)
+    empty = statistics.median(timed[0].samples)
+    return [_result(one, empty) for one in timed[1:]]
 
 
-def _result(statement: Statement, taken: list[float], empty: float) -> Result:
-    deciles = statistics.quantiles(taken, n=10)
-    median = statistics.median(taken)
-    return Result(
-        ns=median - empty,
-        raw_ns=median,
-        spread=(deciles[-1] - deciles[0]) / 2 / median,
-        checked=statement.check is not None,
-    )
+def _result(timed: _Timed, empty: float) -> Result:
+    median = statistics.median(timed.samples)
+    return Result(ns=median - empty, raw_ns=median, spread=spread(timed.samples), checked=timed.check())
+
+
+def spread(samples: list[float]) -> float:
+    """Half the distance between the 10th and the 90th percentile, relative to the median."""
+    deciles = statistics.quantiles(samples, n=10, method="inclusive")
+    return (deciles[-1] - deciles[0]) / 2 / statistics.median(samples)
+
+
+def progress(text: str | None) -> None:
+    """Shows one line of progress on stderr that the next one replaces; None ends it."""
+    print(f"\r{text or '':<78}", end="\n" if text is None else "", file=sys.stderr, flush=True)
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """An argument type for whole numbers from `minimum` on."""
+
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < minimum:
+            raise ValueError(text)
+        return number
+
+    parse.__name__ = f"whole number from {minimum} on,"
+    return parse

@@ -1,8 +1,9 @@
-"""Describes the machine and the versions that a result was measured with."""
+"""Describes what a result was measured with, and writes results."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -10,18 +11,25 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("otel-perf", "opentelemetry-sdk", "opentelemetry-distro", "prometheus-client", "hdrhistogram")
+_PACKAGES = {
+    "opentelemetry": "opentelemetry-sdk",
+    "opentelemetry_distro": "opentelemetry-distro",
+    "otel_perf": "otel-perf",
+    "prometheus_client": "prometheus-client",
+    "hdrhistogram": "hdrhistogram",
+}
 
 
 def description() -> dict[str, Any]:
-    """Versions, processor and kernel."""
-    versions = {"python": platform.python_version(), "kernel": platform.release(), "rustc": _first_line("rustc", "--version")}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {"command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]), "versions": versions, "cpu": _cpu()}
+    """The command and the versions, among them those of kernel and processor; None for what is not installed."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    versions.update({name: _version(package) for name, package in _PACKAGES.items()})
+    versions.update(
+        rustc=_first_line("rustc", "--version"),
+        kernel=platform.release(),
+        cpu=f"{_cpu()}, {len(os.sched_getaffinity(0))} usable",
+    )
+    return {"command": " ".join(["python", "-m", *_module(), *sys.argv[1:]]), "versions": versions}
 
 
 def write(path: str | None, result: dict[str, Any]) -> None:
@@ -30,6 +38,22 @@ def write(path: str | None, result: dict[str, Any]) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def require_release_build() -> None:
+    """Exits with status 2 if the native core is a debug build, whose times mean nothing."""
+    from otel_perf._core import BUILD_PROFILE  # noqa: PLC0415 - machine.py also serves reports, which need no core.
+
+    if BUILD_PROFILE != "release":
+        print("benchmarks: the native core is a debug build; run 'maturin develop --release'", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _module() -> list[str]:
@@ -48,4 +72,4 @@ def _cpu() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
-    return platform.processor()
+    return platform.machine()

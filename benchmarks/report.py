@@ -1,0 +1,296 @@
+"""Writes the tables of benchmarks/README.md from the results.
+
+Run as ``python -m benchmarks.report``. What stands between ``<!-- record -->`` and ``<!-- /record -->``, and so on for each result, is replaced; everything
+else stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).resolve().parent
+_README = _HERE / "README.md"
+_RESULTS = _HERE / "results"
+_KINDS = ("none", "bound", "reused", "literal")
+_IMPLEMENTATIONS = ("otel_perf", "stock", "noop_api", "prometheus_client", "hdrhistogram")
+_STEPS = ("recorded", "digits_2.0", "digits_1.5", "digits_0.0", "explicit", "exponential")
+_MOMENTS = {
+    "before": "before the recordings",
+    "histograms": "added by the histograms",
+    "recorded": "added by histograms and attribute sets",
+    "collected": "the same, after one collection",
+}
+_STATES = {
+    "histograms": "1,000 histogram series",
+    "histograms_and_sets": "then a million attribute sets",
+    "sets_alone": "a million attribute sets alone",
+}
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """A Markdown table: the first column to the left, the others to the right."""
+    titles = list(head)
+    yield f"| {' | '.join(titles)} |"
+    yield f"|{'|'.join(['---', *['---:'] * (len(titles) - 1)])}|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    yield ""
+
+
+def _figures(result: dict[str, Any]) -> Iterator[str]:
+    rows = (
+        [figure["figure"], f"{figure['value']:,}", figure["target"], "met" if figure["met"] else "**missed**"]
+        for figure in result["figures"]
+    )
+    yield from table(["figure", "measured", "target", ""], rows)
+
+
+def _provenance(result: dict[str, Any]) -> Iterator[str]:
+    versions = ", ".join(
+        f"{name.replace('_', '-')} {version.removeprefix(name).strip()}"
+        for name, version in result["versions"].items()
+        if version is not None
+    )
+    yield f"`{result['command']}`; {versions}."
+    yield ""
+
+
+def _record(result: dict[str, Any]) -> Iterator[str]:
+    unit = result["noop_ns"]
+    yield (
+        f"Nanoseconds per call (± spread); {result['rounds']} rounds. A call of a native method that does nothing takes {unit:.1f} ns, "
+        f"the same counter through one Python function {result['control_ns']:.1f} ns."
+    )
+    yield ""
+    cells: dict[tuple[str, int, str], dict[str, str]] = {}
+    for case in result["cases"]:
+        row = cells.setdefault((case["case"], case["attributes"], case["dict"]), {})
+        row[case["impl"]] = f"{case['ns']:,.1f} ± {case['spread']:.1%}"
+    order = sorted(cells, key=lambda row: (row[0], row[1], _KINDS.index(row[2])))
+    yield from table(
+        ["call", "attributes", "dict", *_IMPLEMENTATIONS],
+        ([row[0], str(row[1]), row[2], *(cells[row].get(impl, "") for impl in _IMPLEMENTATIONS)] for row in order),
+    )
+    yield "Series in turn, one reused dict of two attributes each; *own* is without getting the next dict and value:"
+    yield ""
+    yield from table(
+        ["call", "series", "implementation", "ns", "own ns", "recordings in overflow"],
+        (
+            [
+                turn["case"],
+                f"{turn['series']:,}",
+                turn["impl"],
+                f"{turn['ns']:,.1f} ± {turn['spread']:.1%}",
+                f"{turn['own_ns']:,.1f}",
+                f"{turn['overflowed']:.2%}",
+            ]
+            for turn in result["rotating"]
+        ),
+    )
+    literals = ", ".join(f"{count}: {ns:.1f}" for count, ns in result["literal_ns"].items())
+    yield f"The dict literal alone, nanoseconds by attributes: {literals}. It is part of the figures of *literal* above."
+    yield ""
+
+
+def _memory(result: dict[str, Any]) -> Iterator[str]:
+    states = result["state"]
+    yield "State in bytes, as `otel_perf.memory_usage()` has it:"
+    yield ""
+    parts = list(states["histograms"]["parts"])
+    rows = [[part.replace("_", " "), *(f"{states[name]['parts'][part]:,}" for name in _STATES)] for part in parts]
+    sums = {
+        "segment": "segment, with what is free",
+        "used": "segment, without it",
+        "used_and_caches": "the latter and process caches",
+    }
+    rows += [[f"**{text}**", *(f"**{states[name][key]:,}**" for name in _STATES)] for key, text in sums.items()]
+    yield from table(["part", *_STATES.values()], rows)
+    yield "Series of their own and recordings in the overflow series:"
+    yield ""
+    yield from table(
+        ["implementation", "histogram series", "in overflow", "counter series", "in overflow"], _series(result)
+    )
+    yield "Precision steps of the 1,000 histogram series, a million recordings; a series publishes its coarsest:"
+    yield ""
+    digits = sorted({step for one in result["ladder"] for step in one["recordings_by_digits"]}, reverse=True)
+    yield from table(
+        [
+            "traffic",
+            *(f"series at {step}" for step in digits),
+            *(f"recordings at {step}" for step in digits),
+            "overflow",
+        ],
+        (
+            [
+                f"Zipf {one['exponent']}, {'series created first' if one['created_first'] else 'series as they come'}",
+                *(f"{one['series_by_digits'].get(step, 0):,}" for step in digits),
+                *(f"{one['recordings_by_digits'].get(step, 0):,}" for step in digits),
+                f"{one['overflow']:,}",
+            ]
+            for one in result["ladder"]
+        ),
+    )
+    yield f"Resident size in bytes, median (least to most) of {result['repeat']} processes:"
+    yield ""
+    resident = result["resident"]
+    yield from table(
+        ["size", *resident],
+        (
+            [f"{size}, {text}", *(_range(resident[impl].get(f"{size.lower()}_{moment}")) for impl in resident)]
+            for size in ("RSS", "PSS")
+            for moment, text in _MOMENTS.items()
+        ),
+    )
+
+
+def _series(result: dict[str, Any]) -> Iterator[list[str]]:
+    histogram, counter = "http.server.request.duration", "orders"
+    for impl in ("otel_perf", "stock"):
+        found = result["series"][impl]
+        pairs = [(found[name]["series"], found[name]["overflow"]) for name in (histogram, counter)]
+        yield [impl, *(f"{number:,}" for pair in pairs for number in pair)]
+    alone = result["series"]["otel_perf_sets_alone"]
+    yield ["otel_perf, attribute sets alone", "", "", f"{alone['series']:,}", f"{alone['overflow']:,}"]
+
+
+def _range(size: dict[str, int] | None) -> str:
+    return "" if size is None else f"{size['median']:,} ({size['min']:,} to {size['max']:,})"
+
+
+def _startup(result: dict[str, Any]) -> Iterator[str]:
+    yield f"Medians (± spread) of {result['rounds']} starts each:"
+    yield ""
+    names = {
+        "cpu_ms": "CPU ms",
+        "user_ms": "user ms",
+        "system_ms": "system ms",
+        "wall_ms": "elapsed ms",
+        "end_bytes": "resident at the end",
+        "max_bytes": "largest resident",
+        "modules": "modules",
+    }
+    yield from table(
+        ["program", *names.values()],
+        (
+            [one["variant"], *(f"{one[key]['median']:,} ± {one[key]['spread']:.1%}" for key in names)]
+            for one in result["variants"]
+        ),
+    )
+    yield "Quotients of the medians, and those of the two starts of each round:"
+    yield ""
+    yield from table(
+        [
+            "figure",
+            "of medians",
+            "10 % of rounds below",
+            "median of rounds",
+            "10 % above",
+            "rounds below 1",
+            "target",
+            "",
+        ],
+        (
+            [
+                figure["figure"],
+                f"{figure['value']:.4f}",
+                *(f"{figure['by_round'][name]:.4f}" for name in ("p10", "median", "p90")),
+                f"{figure['rounds_below_one']} of {result['rounds']}",
+                figure["target"],
+                "met" if figure["met"] else "**missed**",
+            ]
+            for figure in result["figures"]
+        ),
+    )
+
+
+def _accuracy(result: dict[str, Any]) -> Iterator[str]:
+    asked = ", ".join(f"p{percentile:g}" for percentile in result["percentiles"])
+    yield f"Largest relative error of {asked}; {result['samples']:,} samples each:"
+    yield ""
+    titles = ["as recorded", "2 digits", "1.5 digits", "0 digits", "explicit buckets", "exponential buckets"]
+    yield from table(
+        ["samples", "unit", "published digits", *titles, "same as hdrhistogram"],
+        (
+            [
+                f"{case['distribution']} around {case['around']}",
+                case["unit"],
+                str(case["published_digits"]),
+                *(f"{max(case[step]):,.3%}" for step in _STEPS),
+                "yes" if case["same_as_hdrhistogram"] else "**no**",
+            ]
+            for case in result["cases"]
+        ),
+    )
+    yield "Series that share one segment, by the step that they publish:"
+    yield ""
+    yield from table(
+        ["series", "of these", "publish digits", "largest error", "median of the series' largest", "promised"],
+        (
+            [
+                f"{one['series']:,}",
+                f"{step['series']:,}",
+                str(step["digits"]),
+                f"{step['largest_error']:.3%}",
+                f"{step['median_error']:.3%}",
+                f"{step['promised']:.1%}",
+            ]
+            for one in result["ladder"]
+            for step in one["steps"]
+        ),
+    )
+    units = result["units"]
+    largest = units["largest_error"]
+    yield (
+        f"Decision 0002, lognormal durations with {units['medians']} medians from {units['median_us'][0]} to {units['median_us'][1]} microseconds: largest error "
+        f"{largest['nanoseconds']:.3%} when kept in nanoseconds, {largest['microseconds']:.3%} in microseconds."
+    )
+    yield ""
+
+
+_SECTIONS: dict[str, list[Callable[[dict[str, Any]], Iterator[str]]]] = {
+    "record": [_figures, _record, _provenance],
+    "memory": [_figures, _memory, _provenance],
+    "startup": [_startup, _provenance],
+    "accuracy": [_figures, _accuracy, _provenance],
+}
+
+
+def rewrite(text: str, results: Path) -> str:
+    """The text with the tables of all results in their places.
+
+    Args:
+        text: Markdown with a pair of markers for each result.
+        results: Folder of the JSON files.
+
+    Returns:
+        The new text.
+
+    Raises:
+        SystemExit: A result or a marker is missing.
+    """
+    for name, writers in _SECTIONS.items():
+        path = results / f"{name}.json"
+        if not path.exists():
+            raise SystemExit(f"benchmarks: {path.relative_to(results.parent)} is missing; run 'make bench-{name}'")
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise SystemExit(f"benchmarks: README.md needs one pair of the markers {begin} and {end}; put them back")
+        result = json.loads(path.read_text())
+        lines = "\n".join(line for writer in writers for line in writer(result))
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n\n{lines}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def main() -> None:
+    """Rewrites benchmarks/README.md."""
+    _README.write_text(rewrite(_README.read_text(), _RESULTS))
+    print("benchmarks/README.md is up to date with benchmarks/results", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
