@@ -9,9 +9,7 @@ pub struct Distribution {
     /// Non-empty slots in the order of [`Slot`].
     slots: Vec<(Slot, u64)>,
     count: u64,
-    sum_int: i64,
-    sum_float: f64,
-    float: bool,
+    sum: Number,
     min: f64,
     max: f64,
     per_one: f64,
@@ -33,21 +31,12 @@ pub struct Exponential {
 
 impl Distribution {
     /// A distribution from its parts; `slots` are in the order of [`Slot`].
-    pub fn new(
-        slots: Vec<(Slot, u64)>,
-        coarsest: Level,
-        sums: (i64, f64),
-        float: bool,
-        range: (f64, f64),
-        per_one: f64,
-    ) -> Distribution {
+    pub fn new(slots: Vec<(Slot, u64)>, coarsest: Level, sum: Number, range: (f64, f64), per_one: f64) -> Distribution {
         let count = slots.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
         Distribution {
             slots,
             count,
-            sum_int: sums.0,
-            sum_float: sums.1,
-            float,
+            sum,
             min: range.0,
             max: range.1,
             per_one,
@@ -61,8 +50,7 @@ impl Distribution {
         let mut all = Distribution::new(
             Vec::new(),
             level,
-            (0, 0.0),
-            true,
+            Number::Float(0.0),
             (f64::INFINITY, f64::NEG_INFINITY),
             per_one,
         );
@@ -70,7 +58,7 @@ impl Distribution {
         for value in values {
             *counts.entry(Slot::of(to_units(value, per_one), level)).or_insert(0) += 1;
             all.count += 1;
-            all.sum_float += value;
+            all.sum = all.sum.plus(Number::Float(value));
             all.min = all.min.min(value);
             all.max = all.max.max(value);
         }
@@ -85,11 +73,7 @@ impl Distribution {
 
     /// Sum of the recordings; an integer if all of them were.
     pub fn sum(&self) -> Number {
-        if self.float {
-            Number::Float(self.sum_int as f64 + self.sum_float)
-        } else {
-            Number::Int(self.sum_int)
-        }
+        self.sum
     }
 
     /// Smallest recording, infinity if there is none.
@@ -183,17 +167,7 @@ impl Distribution {
             lowest.map_or(f64::INFINITY, |units| self.within_range(unit(units))),
             highest.map_or(f64::NEG_INFINITY, |units| self.within_range(unit(units))),
         );
-        Distribution::new(
-            slots,
-            self.coarsest,
-            (
-                self.sum_int.wrapping_sub(earlier.sum_int),
-                self.sum_float - earlier.sum_float,
-            ),
-            self.float,
-            range,
-            self.per_one,
-        )
+        Distribution::new(slots, self.coarsest, self.sum.minus(earlier.sum), range, self.per_one)
     }
 
     /// The recordings of both, slot by slot. Both must be in the same integer units; `None` otherwise.
@@ -208,11 +182,7 @@ impl Distribution {
         Some(Distribution::new(
             counts.into_iter().collect(),
             self.coarsest.max(other.coarsest),
-            (
-                self.sum_int.wrapping_add(other.sum_int),
-                self.sum_float + other.sum_float,
-            ),
-            self.float || other.float,
+            self.sum.plus(other.sum),
             (self.min.min(other.min), self.max.max(other.max)),
             self.per_one,
         ))

@@ -8,9 +8,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Once;
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
+static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Relaxed);
+    forget();
 }
 
 /// Begins to count; further calls do nothing.
@@ -23,13 +25,19 @@ pub fn watch() {
     });
 }
 
-/// Makes everything that was kept beside the count be looked up again, as a fork does: for a process that gave its lane back.
+/// Begins a new generation, as a fork does: for a process that gave a lane back and must not write into it from an address it kept.
 pub fn forget() {
-    FORKS.fetch_add(1, Relaxed);
+    GENERATION.fetch_add(1, Relaxed);
 }
 
-/// Number of forks between the first process that watched and this one.
+/// Number of forks between the first process that watched and this one. What belongs to the process, such as a lane, is kept beside it.
 #[inline]
 pub fn count() -> u32 {
     FORKS.load(Relaxed)
+}
+
+/// Number of times that addresses became void. They are kept beside it; to look one up again loses nothing if it was still right.
+#[inline]
+pub fn generation() -> u32 {
+    GENERATION.load(Relaxed)
 }

@@ -4,7 +4,7 @@
 //!
 //! | kind | first word | second word |
 //! |---|---|---|
-//! | counter, up-down counter, histogram sum | sum of the integers, `i64` | sum of the floats, `f64` bits |
+//! | counter, up-down counter, histogram sum | sum of the integers, `i64` | sum of the floats, and of integers that no longer fit, `f64` bits |
 //! | gauge and observable | value, `i64` or `f64` bits | stamp: monotonic nanoseconds × 4 + type (1 integer, 2 float) |
 //!
 //! Cells of 64 consecutive series form a chunk, allocated when the worker first records into one of them. A worker that lets no two of its
@@ -42,6 +42,28 @@ impl Number {
             Number::Float(number) => number,
         }
     }
+
+    /// The sum: an integer if both are and it is in their range.
+    #[must_use]
+    pub fn plus(self, other: Number) -> Number {
+        if let (Number::Int(a), Number::Int(b)) = (self, other) {
+            if let Some(sum) = a.checked_add(b) {
+                return Number::Int(sum);
+            }
+        }
+        Number::Float(self.as_f64() + other.as_f64())
+    }
+
+    /// The difference: an integer if both are and it is in their range.
+    #[must_use]
+    pub fn minus(self, other: Number) -> Number {
+        if let (Number::Int(a), Number::Int(b)) = (self, other) {
+            if let Some(difference) = a.checked_sub(b) {
+                return Number::Int(difference);
+            }
+        }
+        Number::Float(self.as_f64() - other.as_f64())
+    }
 }
 
 /// One cell: see the table above.
@@ -55,18 +77,29 @@ pub struct Cell {
 const TYPE_INT: u64 = 1;
 const TYPE_FLOAT: u64 = 2;
 
+/// Magnitude from which on a cell that several write takes no more integers: four of the largest recordings below the end of the range.
+const LARGEST_SUM: u64 = 1 << 62;
+
 impl Cell {
-    /// Adds an integer.
+    /// Adds an integer below 2^60 in magnitude; false, with nothing added, if the sum could leave the range of integers.
     #[inline]
-    pub fn add_int(&self, amount: i64) {
-        self.first.fetch_add(amount as u64, Relaxed);
+    pub fn add_int(&self, amount: i64) -> bool {
+        // Asked before and not in one step with adding: it would take more writers at once than a cell has to cross the rest of the range.
+        let room = (self.first.load(Relaxed) as i64).unsigned_abs() < LARGEST_SUM;
+        if room {
+            self.first.fetch_add(amount as u64, Relaxed);
+        }
+        room
     }
 
     /// As [`Cell::add_int`], for a cell that nobody else writes.
     #[inline]
-    pub fn add_int_alone(&self, amount: i64) {
-        let sum = self.first.load(Relaxed).wrapping_add(amount as u64);
-        self.first.store(sum, Relaxed);
+    pub fn add_int_alone(&self, amount: i64) -> bool {
+        let sum = (self.first.load(Relaxed) as i64).checked_add(amount);
+        if let Some(sum) = sum {
+            self.first.store(sum as u64, Relaxed);
+        }
+        sum.is_some()
     }
 
     /// As [`Cell::add_float`], for a cell that nobody else writes.

@@ -1,7 +1,7 @@
 //! The series as one process records into them: the hot path.
 //!
-//! A [`LocalSeries`] keeps the address of the cell in this process's lane, so that a recording is one look at the fork count, one load of that
-//! address and one add. The address is looked up at the first recording after creation or fork.
+//! A [`LocalSeries`] keeps the address of the cell in this process's lane, so that a recording is one look at the generation, one load of that
+//! address and one add. The address is looked up at the first recording of a generation, which ends with a fork or when a lane is given back.
 
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -19,7 +19,7 @@ use crate::region::Region;
 use crate::segment::Segment;
 use crate::tables::SeriesId;
 
-/// No fork count: the cell was not looked up yet.
+/// No generation: the cell was not looked up yet.
 const NEVER: u32 = u32::MAX;
 
 /// A series that this process records into.
@@ -30,10 +30,10 @@ pub struct LocalSeries {
     region: Region,
     geometry: Geometry,
     id: SeriesId,
-    /// The cell in this process's lane. Invariant: if `forks` is the fork count, it points into the mapping that `segment` keeps alive.
+    /// The cell in this process's lane. Invariant: unless `generation` is [`NEVER`], it points into the mapping that `segment` keeps alive.
     cell: AtomicPtr<Cell>,
-    /// Fork count at which `cell` was looked up.
-    forks: AtomicU32,
+    /// Generation in which `cell` was looked up.
+    generation: AtomicU32,
     /// Whether nobody else writes the cell, so that adding needs no locked instruction.
     exclusive: AtomicBool,
     /// Byte offset of the histogram header; 0 if the series is no histogram.
@@ -59,7 +59,7 @@ impl LocalSeries {
             geometry: *segment.geometry(),
             id,
             cell: AtomicPtr::new(ptr::null_mut()),
-            forks: AtomicU32::new(NEVER),
+            generation: AtomicU32::new(NEVER),
             exclusive: AtomicBool::new(false),
             histogram_at: record.histogram_at.unwrap_or(0),
             per_one,
@@ -74,16 +74,18 @@ impl LocalSeries {
 
     #[inline]
     fn cell(&self) -> Option<&Cell> {
-        if self.forks.load(Acquire) != fork::count() {
+        if self.generation.load(Acquire) != fork::generation() {
             return self.find_cell();
         }
         // SAFETY: the invariant of the field.
         Some(unsafe { &*self.cell.load(Relaxed) })
     }
 
-    /// First recording after creation or fork: joins a lane, or uses the common one when the pool is exhausted.
+    /// First recording of a generation: joins a lane, or uses the common one when the pool is exhausted.
     #[cold]
     fn find_cell(&self) -> Option<&Cell> {
+        // Read first: a lane that is given back meanwhile is then looked up again.
+        let generation = fork::generation();
         let tables = self.segment.tables();
         let lanes = tables.lanes();
         let own = self.segment.lane();
@@ -94,7 +96,7 @@ impl LocalSeries {
         tables.touch(self.id, unix_ns());
         self.exclusive.store(self.segment.is_exclusive(lane), Relaxed);
         self.cell.store(ptr::from_ref(cell).cast_mut(), Relaxed);
-        self.forks.store(fork::count(), Release);
+        self.generation.store(generation, Release);
         Some(cell)
     }
 
@@ -104,19 +106,29 @@ impl LocalSeries {
         let Some(cell) = self.cell() else {
             return self.segment.count_drop(Drop::Corrupt);
         };
-        match amount {
-            Number::Int(amount) if self.exclusive.load(Relaxed) => cell.add_int_alone(amount),
-            Number::Int(amount) => cell.add_int(amount),
-            Number::Float(amount) => {
-                let first = if self.exclusive.load(Relaxed) {
-                    cell.add_float_alone(amount)
+        let exclusive = self.exclusive.load(Relaxed);
+        let amount = match amount {
+            Number::Int(amount) => {
+                let added = if exclusive {
+                    cell.add_int_alone(amount)
                 } else {
-                    cell.add_float(amount)
+                    cell.add_int(amount)
                 };
-                if first {
-                    self.segment.tables().mark_float(self.id);
+                if added {
+                    return;
                 }
+                // The sum would wrap around: from here on it is a float, as Python's would be when exported.
+                amount as f64
             }
+            Number::Float(amount) => amount,
+        };
+        let first = if exclusive {
+            cell.add_float_alone(amount)
+        } else {
+            cell.add_float(amount)
+        };
+        if first {
+            self.segment.tables().mark_float(self.id);
         }
     }
 

@@ -30,7 +30,7 @@ pub struct Mapping {
     /// Lane of this process and the fork count at which it was taken: `forks << 32 | lane + 1`; 0 for none yet. It is kept here
     /// because it goes with the byte lock, which is the process's, however often it opens the segment.
     lane: AtomicU64,
-    /// Handles of this process that were opened and not closed.
+    /// Handles of this process that were opened and not closed; changed only with the list of attached files locked.
     handles: AtomicUsize,
     /// Key among the attached files.
     key: Option<Key>,
@@ -56,6 +56,15 @@ fn lane_in(word: u64) -> Option<usize> {
 fn attached() -> &'static Mutex<HashMap<Key, Weak<Mapping>>> {
     static ATTACHED: OnceLock<Mutex<HashMap<Key, Weak<Mapping>>>> = OnceLock::new();
     ATTACHED.get_or_init(Mutex::default)
+}
+
+/// The mappings of files that this process has, for its end: empty if another thread holds the list, which then never gives it back.
+pub fn alive() -> Vec<Arc<Mapping>> {
+    let attached = attached().try_lock();
+    attached.map_or_else(
+        |_| Vec::new(),
+        |attached| attached.values().filter_map(Weak::upgrade).collect(),
+    )
 }
 
 fn system(action: &'static str, path: Option<&Path>) -> impl FnOnce(io::Error) -> SegmentError {
@@ -105,7 +114,7 @@ impl Mapping {
             file,
             path,
             lane: AtomicU64::new(0),
-            handles: AtomicUsize::new(0),
+            handles: AtomicUsize::new(1),
             key: None,
         })
     }
@@ -136,14 +145,13 @@ impl Mapping {
         }
     }
 
-    /// Counts a handle that was opened.
-    pub fn opened(&self) {
-        self.handles.fetch_add(1, AcqRel);
-    }
-
-    /// Counts a handle that was closed; true if it was the last one of this process.
-    pub fn closed(&self) -> bool {
-        self.handles.fetch_sub(1, AcqRel) == 1
+    /// Counts a handle that was closed, and calls `last` if this process has no other. Nobody attaches meanwhile, who would find half of
+    /// what the last one gives back.
+    pub fn closed(&self, last: impl FnOnce()) {
+        let _attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
+        if self.handles.fetch_sub(1, AcqRel) == 1 {
+            last();
+        }
     }
 
     /// Notes the lane that this process took, or that it gave it back.
@@ -183,7 +191,8 @@ impl Mapping {
         Mapping::new(None, None, size).map_err(system("mapping private memory", None))
     }
 
-    /// Maps an existing file of this user that is neither a link nor open to others; the same file is mapped once per process.
+    /// Maps an existing file of this user that is neither a link nor open to others. The same file is mapped once per process, each time with one
+    /// more handle.
     pub fn attach(path: &Path) -> Result<Arc<Mapping>, SegmentError> {
         let invalid = |problem: String| SegmentError::Invalid {
             path: path.to_path_buf(),
@@ -196,7 +205,10 @@ impl Mapping {
         // descriptor would lose the new locks. The number of tries is bounded for a fork in that very moment.
         for _ in 0..10_000 {
             match attached.get(&key).map(Weak::upgrade) {
-                Some(Some(mapping)) => return Ok(mapping),
+                Some(Some(mapping)) => {
+                    mapping.handles.fetch_add(1, AcqRel);
+                    return Ok(mapping);
+                }
                 None => break,
                 Some(None) => {
                     drop(attached);

@@ -93,17 +93,22 @@ impl<'a> Scan<'a> {
             .filter(|series| series.touched)
     }
 
-    /// Sum over the lanes; integers stay integers as long as no float was recorded.
-    fn sum(&self, series: &SeriesRecord, kind: Kind) -> (i64, f64) {
+    /// Sum over the lanes; integers stay an integer as long as no float was recorded and the range of integers holds them.
+    fn sum(&self, series: &SeriesRecord, kind: Kind) -> Number {
         let lanes = self.segment.tables().lanes();
-        let mut total = (0_i64, 0.0);
+        let (mut ints, mut floats) = (Number::Int(0), 0.0);
         for lane in (0..WORKERS).filter(|lane| self.alive[*lane] || !kind.ends_with_worker()) {
             if let Some(cell) = lanes.existing_cell_at(lane, series.id).and_then(|at| lanes.cell(at)) {
                 let (int, float) = cell.sums();
-                total = (total.0.wrapping_add(int), total.1 + float);
+                ints = ints.plus(Number::Int(int));
+                floats += float;
             }
         }
-        total
+        if series.float {
+            ints.plus(Number::Float(floats))
+        } else {
+            ints
+        }
     }
 
     /// Last value over the lanes: the newest of a gauge, the sum of the workers' totals otherwise. What this process's callbacks
@@ -133,11 +138,7 @@ impl<'a> Scan<'a> {
                         known
                     }
                 }
-                (Some((Number::Int(a), at)), _) if matches!(value, Number::Int(_)) => {
-                    let Number::Int(b) = value else { continue };
-                    (Number::Int(a.wrapping_add(b)), at.max(stamp))
-                }
-                (Some((a, at)), _) => (Number::Float(a.as_f64() + value.as_f64()), at.max(stamp)),
+                (Some((sum, at)), _) => (sum.plus(value), at.max(stamp)),
             });
         }
         found
@@ -151,16 +152,9 @@ impl<'a> Scan<'a> {
         }
         let histogram = self.histogram(series)?;
         // The sum is read before the slots, so that a mean is never too large by recordings that the count lacks.
-        let sums = self.sum(series, kind);
+        let sum = self.sum(series, kind);
         let (slots, coarsest) = histogram.read()?;
-        Some(Distribution::new(
-            slots,
-            coarsest,
-            sums,
-            series.float,
-            histogram.range()?,
-            per_one,
-        ))
+        Some(Distribution::new(slots, coarsest, sum, histogram.range()?, per_one))
     }
 
     fn histogram(&self, series: &SeriesRecord) -> Option<Histogram<'a>> {
@@ -182,12 +176,7 @@ impl<'a> Scan<'a> {
             let (value, stamp) = self.last(series, kind, since_ns)?;
             return Some(Reading::Last(value, stamp));
         }
-        let (int, float) = self.sum(series, kind);
-        Some(Reading::Number(if series.float {
-            Number::Float(int as f64 + float)
-        } else {
-            Number::Int(int)
-        }))
+        Some(Reading::Number(self.sum(series, kind)))
     }
 }
 
@@ -354,9 +343,5 @@ impl ReaderState {
 }
 
 fn difference(now: Number, before: Option<Number>) -> Number {
-    match (now, before) {
-        (now, None) => now,
-        (Number::Int(now), Some(Number::Int(before))) => Number::Int(now.wrapping_sub(before)),
-        (now, Some(before)) => Number::Float(now.as_f64() - before.as_f64()),
-    }
+    before.map_or(now, |before| now.minus(before))
 }

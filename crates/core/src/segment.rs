@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use crate::clock::unix_ns;
 use crate::drops::Drop as DropReason;
@@ -41,8 +41,38 @@ pub struct Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        if !self.closed.swap(true, AcqRel) {
-            self.mapping.closed();
+        // A worker that forgot to close it has closed it now. Who only looks leaves the file alone: its creator may just be joining.
+        self.close_once(|segment| segment.mapping.lane().is_some());
+    }
+}
+
+/// Gives lane and leadership back and removes the file if no other process uses it.
+fn give_back(mapping: &Mapping, geometry: &Geometry) {
+    let workers = Workers {
+        tables: Tables {
+            region: mapping.region(),
+            geometry,
+        },
+        locks: mapping.lock_file(),
+    };
+    let lane = mapping.lane();
+    if let (Some(path), false) = (mapping.path(), workers.has_others(lane.unwrap_or(NO_LANE))) {
+        let _ = std::fs::remove_file(path);
+    }
+    if let Some(lane) = lane {
+        mapping.set_lane(None);
+        // Whoever kept an address in the lane looks it up again, and so never writes a cell of the slot's next owner.
+        fork::forget();
+        workers.leave(lane);
+    }
+    workers.resign();
+}
+
+/// Closes what the process still has open when it ends in the ordinary way.
+extern "C" fn at_exit() {
+    for mapping in crate::mapping::alive() {
+        if let (Some(_), Ok(geometry)) = (mapping.lane(), Geometry::read(mapping.region())) {
+            give_back(&mapping, &geometry);
         }
     }
 }
@@ -95,15 +125,25 @@ impl Segment {
     /// Attaches to an existing segment by the path of its file.
     pub fn attach(path: &Path) -> Result<Segment, SegmentError> {
         let mapping = Mapping::attach(path)?;
-        let geometry = Geometry::read(mapping.region()).map_err(|problem| SegmentError::Invalid {
-            path: path.to_path_buf(),
-            problem,
-        })?;
-        Ok(Segment::open(mapping, geometry))
+        match Geometry::read(mapping.region()) {
+            Ok(geometry) => Ok(Segment::open(mapping, geometry)),
+            Err(problem) => {
+                mapping.closed(|| ());
+                Err(SegmentError::Invalid {
+                    path: path.to_path_buf(),
+                    problem,
+                })
+            }
+        }
     }
 
     fn open(mapping: Arc<Mapping>, geometry: Geometry) -> Segment {
-        mapping.opened();
+        static REGISTERED: Once = Once::new();
+        // SAFETY: the handler is a static function that may be called at any time. If there is no memory for the
+        // registration, the file stays until another process reaps it.
+        REGISTERED.call_once(|| unsafe {
+            libc::atexit(at_exit);
+        });
         Segment {
             mapping,
             geometry,
@@ -226,20 +266,17 @@ impl Segment {
     /// Gives lane and leadership back and removes the file if no other process uses it; all that only with the last handle that this
     /// process has on the segment. What the process records afterwards makes it join again.
     pub fn close(&self) {
-        if self.closed.swap(true, AcqRel) || !self.mapping.closed() {
-            return;
+        self.close_once(|_| true);
+    }
+
+    fn close_once(&self, gives_back: impl Fn(&Segment) -> bool) {
+        if !self.closed.swap(true, AcqRel) {
+            self.mapping.closed(|| {
+                if gives_back(self) {
+                    give_back(&self.mapping, &self.geometry);
+                }
+            });
         }
-        let workers = self.workers();
-        if let (Some(path), false) = (self.path(), workers.has_others(self.joined_lane())) {
-            let _ = std::fs::remove_file(path);
-        }
-        if let Some(lane) = self.mapping.lane() {
-            self.mapping.set_lane(None);
-            // Whoever kept an address in the lane looks it up again, and so never writes a cell of the slot's next owner.
-            fork::forget();
-            workers.leave(lane);
-        }
-        workers.resign();
     }
 
     /// Counts a drop.

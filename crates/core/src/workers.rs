@@ -99,11 +99,8 @@ impl<'a> Workers<'a> {
                 let retired = lanes.cell_at(RETIRED, id).and_then(|at| lanes.cell(at));
                 if let (Some((total, _)), Some(retired)) = (cell.last_value(), retired) {
                     cell.clear();
-                    match total {
-                        Number::Int(total) => retired.add_int(total),
-                        Number::Float(total) => {
-                            retired.add_float(total);
-                        }
+                    if !matches!(total, Number::Int(total) if retired.add_int(total)) {
+                        retired.add_float(total.as_f64());
                     }
                 }
             }

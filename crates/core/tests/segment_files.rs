@@ -32,6 +32,11 @@ fn child() {
             task.wait_for_the_end();
             segment.close();
         }
+        "forget" => {
+            let segment = std::mem::ManuallyDrop::new(Segment::attach(&task.segment).unwrap());
+            task.board.set(ANSWER + task.number, segment.lane() as u64);
+            task.wait_for_the_end();
+        }
         "observe" => {
             let segment = Segment::attach(&task.segment).unwrap();
             let _ = segment.alive();
@@ -196,6 +201,50 @@ fn opening_a_segment_again_in_the_same_process_does_not_clear_what_is_held() {
 }
 
 #[test]
+fn closing_one_segment_leaves_alone_what_is_held_in_another() {
+    let kept = Arc::new(Segment::private(MINIMUM_SIZE, "kept").unwrap());
+    let in_flight = Instrument::new(&kept, Kind::UpDownCounter, "in_flight", "{request}");
+    let series = in_flight.series("one");
+    series.add(Number::Int(3));
+    let lane = kept.lane();
+    let closed = Segment::private(MINIMUM_SIZE, "closed").unwrap();
+    closed.lane();
+    closed.close();
+    series.add(Number::Int(4));
+    assert_eq!(kept.lane(), lane);
+    assert_eq!(in_flight.number("one"), Some(Number::Int(7)));
+}
+
+#[test]
+fn a_worker_that_is_dropped_removes_the_file_and_an_onlooker_does_not() {
+    let directory = Directory::new();
+    let segment = named_segment(&directory, MINIMUM_SIZE);
+    let path = segment.path().unwrap().to_path_buf();
+    drop(segment);
+    drop(Segment::attach(&path).unwrap());
+    assert!(path.exists(), "nobody has joined");
+    let worker = Segment::attach(&path).unwrap();
+    worker.lane();
+    drop(Segment::attach(&path).unwrap());
+    assert!(path.exists(), "the worker still has it");
+    drop(worker);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_process_that_ends_without_closing_removes_the_file() {
+    let directory = Directory::new();
+    let board = Board::create(&directory);
+    let segment = named_segment(&directory, MINIMUM_SIZE);
+    let path = segment.path().unwrap().to_path_buf();
+    let worker = Worker::started("forget", &path, &board, 1);
+    drop(segment);
+    board.set(STOP, 1);
+    worker.join();
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_process_that_closed_may_join_again() {
     let directory = Directory::new();
     let segment = Segment::private(MINIMUM_SIZE, "shop").unwrap();
@@ -225,7 +274,10 @@ fn is_locked(file: &std::fs::File, byte: i64) -> bool {
 #[test]
 fn a_handle_that_is_dropped_while_another_is_opened_takes_no_lock_with_it() {
     let directory = Directory::new();
+    let board = Board::create(&directory);
     let path = named_segment(&directory, MINIMUM_SIZE).path().unwrap().to_path_buf();
+    // Without another worker the file would be removed when this process's handle is dropped.
+    let _worker = Worker::started("use", &path, &board, 1);
     let probe = std::mem::ManuallyDrop::new(std::fs::File::open(&path).unwrap());
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -239,7 +291,10 @@ fn a_handle_that_is_dropped_while_another_is_opened_takes_no_lock_with_it() {
         }
         let mut lost = 0;
         for _ in 0..fixture::scaled(5_000) {
-            let segment = Segment::attach(&path).unwrap();
+            let Ok(segment) = Segment::attach(&path) else {
+                lost += 1;
+                break;
+            };
             let lane = segment.lane() as i64;
             std::thread::yield_now();
             lost += usize::from(!is_locked(&probe, lane));
