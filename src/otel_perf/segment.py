@@ -1,11 +1,12 @@
-"""Which segment this process records into: create, attach, find, and what the end of the process does to it."""
+"""Which segment this process records into: create, attach and find.
+
+The end of the process closes what is still open, natively and after all exit handlers of Python, some of which still export.
+"""
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import weakref
 from typing import TYPE_CHECKING
 
 from otel_perf import _core
@@ -21,7 +22,6 @@ _logger = logging.getLogger(__name__)
 
 Segment = _core.Segment
 
-_open: weakref.WeakSet[Segment] = weakref.WeakSet()
 _default: Segment | None = None
 
 
@@ -44,7 +44,6 @@ def create(memory_limit: int, service_name: str) -> Segment:
             "Metrics are kept in private memory, which forked workers share but spawned ones and other programs do not see: %s",
             segment.private_because,
         )
-    _open.add(segment)
     return segment
 
 
@@ -67,7 +66,6 @@ def open_default(settings: Settings) -> Segment:
         segment.lead()
         if segment.path is not None:
             os.environ[OTEL_PERF_SEGMENT] = str(segment.path)
-    _open.add(segment)
     _default = segment
     return segment
 
@@ -97,14 +95,4 @@ def close(segment: Segment) -> None:
         if os.environ.get(OTEL_PERF_SEGMENT) == str(segment.path):
             del os.environ[OTEL_PERF_SEGMENT]
         _default = None
-    _open.discard(segment)
     segment.close()
-
-
-def _close_all() -> None:
-    for segment in list(_open):
-        close(segment)
-
-
-# Registered at import, hence run after the providers' own exit handlers, which still export.
-atexit.register(_close_all)

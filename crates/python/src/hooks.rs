@@ -3,6 +3,8 @@
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use otel_perf_core::drops::Drop;
+use otel_perf_core::segment::Segment;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -44,13 +46,14 @@ static PANICS: AtomicU32 = AtomicU32::new(0);
 const TOO_MANY: u32 = 3;
 
 /// Runs a slow path; a panic in it is caught and counted, and after three nothing is tried any more.
-pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub fn guarded<T>(segment: &Segment, work: impl FnOnce() -> T) -> Option<T> {
     if PANICS.load(Ordering::Relaxed) >= TOO_MANY {
         return None;
     }
     let done = catch_unwind(AssertUnwindSafe(work));
     if done.is_err() {
         PANICS.fetch_add(1, Ordering::Relaxed);
+        segment.count_drop(Drop::Panic);
     }
     done.ok()
 }

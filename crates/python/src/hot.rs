@@ -140,13 +140,16 @@ unsafe fn call<'a>(
         };
         let amount = match number(py, given.amount) {
             Ok(amount) => amount,
+            Err(_) if !inner.is_enabled() => return Err(none()),
             Err(error) => {
                 inner.segment.count_drop(Drop::WrongType);
                 return Err(raise(py, error));
             }
         };
         if let Some(reason) = refused(amount, accepts) {
-            let _ = hooks::guarded(|| inner.ignore(reason, &Bound::from_borrowed_ptr(py, given.amount)));
+            let _ = hooks::guarded(&inner.segment, || {
+                inner.ignore(reason, &Bound::from_borrowed_ptr(py, given.amount));
+            });
             return Err(none());
         }
         match inner.series(py, given.attributes) {
@@ -176,13 +179,19 @@ unsafe fn call_bound<'a>(
         };
         let amount = match number(py, given.amount) {
             Ok(amount) => amount,
+            Err(_) if !inner.is_enabled() => return Err(none()),
             Err(error) => {
                 inner.segment.count_drop(Drop::WrongType);
                 return Err(raise(py, error));
             }
         };
         if let Some(reason) = refused(amount, accepts) {
-            let _ = hooks::guarded(|| ignore_bound(inner, reason, &Bound::from_borrowed_ptr(py, given.amount)));
+            let _ = hooks::guarded(&inner.segment, || {
+                ignore_bound(inner, reason, &Bound::from_borrowed_ptr(py, given.amount));
+            });
+            return Err(none());
+        }
+        if !inner.is_enabled() {
             return Err(none());
         }
         if let Some(series) = &inner.series {
@@ -195,6 +204,9 @@ unsafe fn call_bound<'a>(
 
 #[cold]
 fn ignore_bound(inner: &Bound1, reason: Drop, amount: &Bound<'_, PyAny>) {
+    if !inner.is_enabled() {
+        return;
+    }
     inner.segment.count_drop(reason);
     let reason = if reason == Drop::Negative {
         "negative"

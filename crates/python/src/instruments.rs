@@ -1,6 +1,8 @@
 //! The instruments as Python sees them: exact native types, whose recording methods are in `hot.rs`.
 
 use std::cell::UnsafeCell;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use otel_perf_core::clock::unix_ns;
@@ -30,6 +32,9 @@ pub struct Instrument {
     scope: Py<PyAny>,
     per_one: f64,
     overflow: Option<Arc<LocalSeries>>,
+    /// Whether its meter is enabled, shared with what is bound to it. While it is not, `lookup` remembers nothing, so that only the slow path
+    /// has to ask.
+    enabled: Arc<AtomicBool>,
     /// Invariant: touched only with the GIL held, and no reference into it is alive while Python code may run.
     lookup: UnsafeCell<Lookup>,
 }
@@ -55,7 +60,22 @@ impl Instrument {
             scope,
             per_one,
             overflow,
+            enabled: Arc::new(AtomicBool::new(true)),
             lookup: UnsafeCell::default(),
+        }
+    }
+
+    /// Whether recordings are taken.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Relaxed)
+    }
+
+    /// Turns the instrument on or off; recordings of one that is off do nothing and cost one look into empty caches.
+    fn enable(&self, enabled: bool) {
+        self.enabled.store(enabled, Relaxed);
+        if !enabled {
+            // SAFETY: the GIL is held, and what is dropped are references to strings and numbers: no Python code runs.
+            unsafe { (*self.lookup.get()).forget() };
         }
     }
 
@@ -91,6 +111,9 @@ impl Instrument {
     /// As there.
     #[inline(never)]
     unsafe fn series_elsewhere(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
+        if !self.is_enabled() {
+            return None;
+        }
         // SAFETY: as in `series`.
         unsafe {
             if !attributes.is_null() && ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
@@ -100,7 +123,7 @@ impl Instrument {
                         return Some(series);
                     }
                     let lookup = &mut *self.lookup.get();
-                    if let Some(series) = hooks::guarded(|| lookup.by_content(py, &borrowed)).flatten() {
+                    if let Some(series) = hooks::guarded(&self.segment, || lookup.by_content(py, &borrowed)).flatten() {
                         return Some(&*series);
                     }
                 }
@@ -108,7 +131,7 @@ impl Instrument {
         }
         // SAFETY: a live object or null; the GIL is held.
         let attributes = unsafe { Bound::from_borrowed_ptr_or_opt(py, attributes) };
-        let found = hooks::guarded(|| self.find(attributes.as_ref())).flatten();
+        let found = hooks::guarded(&self.segment, || self.find(attributes.as_ref())).flatten();
         if found.is_none() {
             self.segment.count_drop(Drop::NoInstrument);
         }
@@ -117,13 +140,15 @@ impl Instrument {
         Some(unsafe { &*Arc::as_ptr(&found) })
     }
 
-    /// Steps 2 and 3 of the lookup.
+    /// Steps 2 and 3 of the lookup, for recording or, also while the instrument is off, for binding.
     #[cold]
     pub fn find(&self, attributes: Option<&Bound<'_, PyAny>>) -> Option<Arc<LocalSeries>> {
         let Some(attributes) = attributes.filter(|object| !object.is_none()) else {
             let series = self.series_of(&[])?;
-            // SAFETY: the GIL is held and nothing below runs Python code.
-            unsafe { (*self.lookup.get()).default = Some(Arc::clone(&series)) };
+            if self.is_enabled() {
+                // SAFETY: the GIL is held and nothing below runs Python code.
+                unsafe { (*self.lookup.get()).default = Some(Arc::clone(&series)) };
+            }
             return Some(series);
         };
         let py = attributes.py();
@@ -153,7 +178,7 @@ impl Instrument {
         let pairs = borrowed.to_owned(py);
         let bytes = attributes::canonical_of_pairs(&pairs).ok()?;
         let series = self.series_of(&bytes)?;
-        if !self.is_overflow(&series) {
+        if self.is_enabled() && !self.is_overflow(&series) {
             // SAFETY: the GIL is held and inserting runs no Python code. The pairs are still alive: `pairs` owns them.
             unsafe { (*self.lookup.get()).insert(py, borrowed, &series) };
         }
@@ -212,6 +237,9 @@ impl Instrument {
     /// Tells Python that a recording is ignored, and counts it.
     #[cold]
     pub fn ignore(&self, reason: Drop, amount: &Bound<'_, PyAny>) {
+        if !self.is_enabled() {
+            return;
+        }
         self.segment.count_drop(reason);
         let reason = if reason == Drop::Negative {
             "negative"
@@ -252,6 +280,16 @@ pub struct Bound1 {
     pub segment: Arc<Segment>,
     /// None if the segment had no room for the instrument.
     pub series: Option<Arc<LocalSeries>>,
+    /// The instrument's switch.
+    enabled: Arc<AtomicBool>,
+}
+
+impl Bound1 {
+    /// Whether recordings are taken.
+    #[inline]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Relaxed)
+    }
 }
 
 macro_rules! instrument_class {
@@ -281,7 +319,10 @@ macro_rules! instrument_class {
                 self.inner.scope.clone_ref(py)
             }
             fn _is_enabled(&self) -> bool {
-                true
+                self.inner.is_enabled()
+            }
+            fn _enable(&self, enabled: bool) {
+                self.inner.enable(enabled);
             }
             #[getter]
             fn _memory(&self) -> usize {
@@ -299,7 +340,8 @@ macro_rules! instrument_class {
                         kind: inner.kind,
                         name: inner.name.clone(),
                         segment: Arc::clone(&inner.segment),
-                        series: hooks::guarded(|| inner.find(attributes)).flatten(),
+                        series: hooks::guarded(&inner.segment, || inner.find(attributes)).flatten(),
+                        enabled: Arc::clone(&inner.enabled),
                     },
                 }
             }

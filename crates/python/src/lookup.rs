@@ -143,6 +143,18 @@ struct Owned {
     pairs: Box<[(Py<PyAny>, Py<PyAny>)]>,
 }
 
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: caches change, and instruments are deallocated, only with the GIL held.
+        let py = unsafe { Python::assume_attached() };
+        // The raw recording methods enter native code behind PyO3's back, which would therefore set the references aside until
+        // it is entered again: for a thread that does nothing but record, never.
+        for (key, value) in std::mem::take(&mut self.pairs) {
+            drop((key.into_bound(py), value.into_bound(py)));
+        }
+    }
+}
+
 impl Owned {
     fn new(py: Python<'_>, borrowed: &Borrowed) -> Owned {
         let pairs = borrowed.to_owned(py);
@@ -304,6 +316,13 @@ impl Lookup {
         };
         self.table.insert_unique(hash, entry, |entry| entry.hash);
         self.put_way(py, borrowed, series);
+    }
+
+    /// Forgets what steps 1 and 2 know; the series stay.
+    pub fn forget(&mut self) {
+        self.ways = Default::default();
+        self.table.clear();
+        self.default = None;
     }
 
     /// Bytes that the caches take, an estimate from sizes and capacities.

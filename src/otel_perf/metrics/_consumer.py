@@ -40,7 +40,7 @@ class NativeConsumer:
         self._cardinality_limit = cardinality_limit
         self._sdk_config: SdkConfiguration | None = None
         self._observables: list[tuple[Any, _core.Observer]] = []
-        self._readers: dict[MetricReader, _ReaderOptions] = {}
+        self._readers: dict[MetricReader, ReaderOptions] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -79,13 +79,17 @@ class NativeConsumer:
         with self._lock:
             self._observables.append((instrument, observer))
 
-    def add_metric_reader(self, metric_reader: MetricReader) -> None:
+    def add_metric_reader(self, metric_reader: MetricReader, options: ReaderOptions | None = None) -> None:
         """Takes a reader with its temporalities and aggregations.
+
+        Args:
+            metric_reader: The reader.
+            options: What it asks for, if that was read already.
 
         Raises:
             ValueError: The reader wants an aggregation that its kind of instrument does not have.
         """
-        options = _ReaderOptions(metric_reader)
+        options = options or ReaderOptions(metric_reader)
         options.register(self._collector, id(metric_reader))
         self._readers[metric_reader] = options
 
@@ -134,8 +138,15 @@ class NativeConsumer:
                 observer.observe(measurement.value, measurement.attributes)
 
 
-class _ReaderOptions:
-    """What a reader asks for, in the terms of `_core.Collector`."""
+class ReaderOptions:
+    """What a reader asks for, in the terms of `_core.Collector`.
+
+    Args:
+        reader: The reader.
+
+    Raises:
+        ValueError: It wants an aggregation that its kind of instrument does not have.
+    """
 
     def __init__(self, reader: MetricReader) -> None:
         temporality = {_name(kind): wanted for kind, wanted in reader._instrument_class_temporality.items()}

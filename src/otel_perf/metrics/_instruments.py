@@ -23,6 +23,9 @@ sdk.UpDownCounter.register(_core.UpDownCounter)
 sdk.Histogram.register(_core.Histogram)
 sdk._Gauge.register(_core.Gauge)
 
+NATIVE = (_core.Counter, _core.UpDownCounter, _core.Histogram, _core.Gauge)
+"""The types of the synchronous instruments."""
+
 _live: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _REPEAT_AFTER_S = 60.0

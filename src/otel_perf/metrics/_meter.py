@@ -9,7 +9,6 @@ from itertools import pairwise
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry import metrics as api
 from opentelemetry.metrics._internal.instrument import Instrument
 from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics._internal.instrument import (
@@ -21,21 +20,16 @@ from opentelemetry.sdk.metrics._internal.instrument import (
     _UpDownCounter,
 )
 
-from otel_perf.metrics._instruments import remember
+from otel_perf.metrics._instruments import NATIVE, remember
 
 if TYPE_CHECKING:
+    from opentelemetry import metrics as api
+    from opentelemetry.sdk.metrics._internal import _MeterConfig
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     from otel_perf.metrics._consumer import NativeConsumer
 
 _logger = logging.getLogger(__name__)
-
-_NOOP: dict[str, Any] = {
-    "Counter": api.NoOpCounter,
-    "UpDownCounter": api.NoOpUpDownCounter,
-    "Histogram": api.NoOpHistogram,
-    "Gauge": api._NoOpGauge,
-}
 
 
 class Meter(sdk.Meter):
@@ -44,16 +38,20 @@ class Meter(sdk.Meter):
     Args:
         scope: Instrumentation scope.
         consumer: Where observable instruments are registered and the segment is.
-        enabled: Whether the meter is enabled; instruments of a disabled one do nothing.
+        config: The SDK's configuration of the meter, which says whether it is enabled; instruments of a disabled one do nothing.
     """
 
-    def __init__(self, scope: InstrumentationScope, consumer: NativeConsumer, *, enabled: bool) -> None:
-        super().__init__(scope, cast("Any", consumer))
+    def __init__(self, scope: InstrumentationScope, consumer: NativeConsumer, config: _MeterConfig) -> None:
+        super().__init__(scope, cast("Any", consumer), _meter_config=config)
         self._consumer = consumer
-        self._enabled = enabled
 
-    def _is_enabled(self) -> bool:
-        return self._enabled
+    def _set_meter_config(self, meter_config: _MeterConfig) -> None:
+        super()._set_meter_config(meter_config)
+        # The observable ones ask the configuration at each collection; the native ones are told.
+        with self._instrument_registration_lock:
+            for instrument in self._instrument_id_instrument.values():
+                if isinstance(instrument, NATIVE):
+                    instrument._enable(meter_config.is_enabled)
 
     def after_fork_in_child(self) -> None:
         """Renews the locks, which another thread of the parent may have held."""
@@ -114,13 +112,11 @@ class Meter(sdk.Meter):
             status = self._register_instrument(name, sdk_type, unit, description, cast("Any", boundaries))
             instrument: Any = self._instrument_id_instrument.get(status.instrument_id)
             if instrument is None:
-                if self._enabled:
-                    instrument = self._consumer.create(
-                        kind, self._instrumentation_scope, name, unit, description, boundaries
-                    )
-                    remember(instrument)
-                else:
-                    instrument = _NOOP[kind](name, unit, description)
+                instrument = self._consumer.create(
+                    kind, self._instrumentation_scope, name, unit, description, boundaries
+                )
+                instrument._enable(self._is_enabled())
+                remember(instrument)
                 self._instrument_id_instrument[status.instrument_id] = instrument
         if status.conflict:
             self._log_instrument_registration_conflict(name, kind, unit, description, status)

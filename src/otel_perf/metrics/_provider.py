@@ -6,14 +6,14 @@ import logging
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
-from opentelemetry.metrics import NoOpMeter
 from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_perf import segment as segments
 from otel_perf.config import Settings
-from otel_perf.metrics._consumer import NativeConsumer
+from otel_perf.metrics._consumer import NativeConsumer, ReaderOptions
 from otel_perf.metrics._meter import Meter
+from otel_perf.metrics._noop import NoOpMeter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,18 +59,24 @@ class MeterProvider(sdk.MeterProvider):
         if views:
             raise ValueError("views are not supported by otel_perf.MeterProvider; accepted is an empty sequence")
         settings = _settings or Settings.from_environment()
+        options = {reader: ReaderOptions(reader) for reader in metric_readers}
         self._owned_segment = None
         if segment is None:
             segment = self._owned_segment = segments.create(settings.memory_limit, settings.service_name)
         self._segment = segment
-        # Before the SDK's constructor, which hands this provider to the readers, which may make instruments at once.
-        self._consumer = NativeConsumer(segment, settings.cardinality_limit)
-        super().__init__(metric_readers, resource, exemplar_filter, shutdown_on_exit, views, **kwargs)
+        try:
+            # Before the SDK's constructor, which hands this provider to the readers, which may make instruments at once.
+            self._consumer = NativeConsumer(segment, settings.cardinality_limit)
+            super().__init__(metric_readers, resource, exemplar_filter, shutdown_on_exit, views, **kwargs)
+        except BaseException:
+            if self._owned_segment is not None:
+                segments.close(self._owned_segment)
+            raise
         self._metric_readers = tuple(metric_readers)
         self._consumer.use(self._sdk_config)
         self._measurement_consumer = cast("Any", self._consumer)
         for reader in self._metric_readers:
-            self._consumer.add_metric_reader(reader)
+            self._consumer.add_metric_reader(reader, options[reader])
             _let_collect(reader, self._consumer)
 
     @property
@@ -98,8 +104,7 @@ class MeterProvider(sdk.MeterProvider):
         with self._meter_lock:
             meter = self._meters.get(scope)
             if meter is None:
-                enabled = self._apply_meter_configurator(scope).is_enabled
-                meter = self._meters[scope] = Meter(scope, self._consumer, enabled=enabled)
+                meter = self._meters[scope] = Meter(scope, self._consumer, self._apply_meter_configurator(scope))
             return meter
 
     def add_metric_reader(self, metric_reader: MetricReader) -> None:
