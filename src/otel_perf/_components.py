@@ -18,19 +18,16 @@ from opentelemetry.environment_variables import (
 from opentelemetry.sdk import environment_variables as names
 from opentelemetry.util._importlib_metadata import entry_points
 
-from otel_perf.config import read
+from otel_perf.config import COMPRESSIONS, OTLP_EXPORTERS, PROTOCOLS, read, report
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opentelemetry.sdk.resources import Resource
 
 _logger = logging.getLogger(__name__)
 
-_EXPORTERS = {
-    "metrics": (OTEL_METRICS_EXPORTER, names.OTEL_EXPORTER_OTLP_METRICS_PROTOCOL),
-    "traces": (OTEL_TRACES_EXPORTER, names.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL),
-    "logs": (OTEL_LOGS_EXPORTER, names.OTEL_EXPORTER_OTLP_LOGS_PROTOCOL),
-}
-_OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+_EXPORTERS = {"metrics": OTEL_METRICS_EXPORTER, "traces": OTEL_TRACES_EXPORTER, "logs": OTEL_LOGS_EXPORTER}
 
 
 def load(group: str, name: str) -> Any:
@@ -60,21 +57,43 @@ def exporter_names(signal: str) -> list[str]:
     Returns:
         Entry point names; empty for ``none``.
     """
-    exporters, protocol = _EXPORTERS[signal]
-    wanted = [name.strip() for name in read(exporters).split(",") if name.strip()]
+    wanted = [name.strip() for name in read(_EXPORTERS[signal]).split(",") if name.strip()]
     if [name.lower() for name in wanted] == ["none"]:
         return []
-    otlp = _OTLP[read(protocol) or read(names.OTEL_EXPORTER_OTLP_PROTOCOL) or "grpc"]
+    otlp = OTLP_EXPORTERS[read(PROTOCOLS[signal]) or read(names.OTEL_EXPORTER_OTLP_PROTOCOL) or "grpc"]
     return [otlp if name == "otlp" else name for name in wanted]
 
 
-def load_exporters(signal: str, wanted: list[str]) -> list[Any]:
+def load_exporters(signal: str, wanted: list[str], given: Mapping[Any, Mapping[str, Any]]) -> dict[Any, dict[str, Any]]:
     """Loads exporter classes.
+
+    Args:
+        signal: ``metrics``, ``traces`` or ``logs``.
+        wanted: Entry point names.
+        given: Arguments for the constructors of some classes.
+
+    Returns:
+        The classes with the arguments for their constructors.
 
     Raises:
         RuntimeError: One of them is not installed.
     """
-    return [load(f"opentelemetry_{signal}_exporter", name) for name in wanted]
+    found = {}
+    for name in wanted:
+        kind = load(f"opentelemetry_{signal}_exporter", name)
+        found[kind] = {**(_grpc_arguments(signal) if name == OTLP_EXPORTERS["grpc"] else {}), **given.get(kind, {})}
+    return found
+
+
+def _grpc_arguments(signal: str) -> dict[str, Any]:
+    """Compression for the gRPC exporter, which by itself refuses the standard's ``none``."""
+    from grpc import Compression  # noqa: PLC0415 - comes with the exporter.
+
+    variable = COMPRESSIONS[signal] if read(COMPRESSIONS[signal]) else names.OTEL_EXPORTER_OTLP_COMPRESSION
+    value = read(variable)
+    if value.lower() not in ("", "none", "gzip"):
+        report(variable, value, "none, gzip over gRPC", "using none")
+    return {"compression": Compression.Gzip if value.lower() == "gzip" else Compression.NoCompression}
 
 
 def sampler() -> Any:

@@ -55,6 +55,19 @@ from otel_perf.environment_variables import OTEL_PERF_CARDINALITY_LIMIT, OTEL_PE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
+__all__ = [
+    "CARDINALITY_LIMIT_DEFAULT",
+    "CARDINALITY_LIMIT_MAX",
+    "COMPRESSIONS",
+    "OTLP_EXPORTERS",
+    "PROTOCOLS",
+    "Settings",
+    "read",
+    "report",
+    "sanitise",
+    "set_defaults",
+]
+
 _logger = logging.getLogger(__name__)
 
 CARDINALITY_LIMIT_DEFAULT = 2000
@@ -70,7 +83,20 @@ _GROUPS = {
     OTEL_TRACES_EXPORTER: "opentelemetry_traces_exporter",
     OTEL_LOGS_EXPORTER: "opentelemetry_logs_exporter",
 }
-_PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+OTLP_EXPORTERS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+"""Entry point of the OTLP exporter of each protocol."""
+PROTOCOLS = {
+    "metrics": OTEL_EXPORTER_OTLP_METRICS_PROTOCOL,
+    "traces": OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
+    "logs": OTEL_EXPORTER_OTLP_LOGS_PROTOCOL,
+}
+"""Variable of each signal's OTLP protocol."""
+COMPRESSIONS = {
+    "metrics": OTEL_EXPORTER_OTLP_METRICS_COMPRESSION,
+    "traces": OTEL_EXPORTER_OTLP_TRACES_COMPRESSION,
+    "logs": OTEL_EXPORTER_OTLP_LOGS_COMPRESSION,
+}
+"""Variable of each signal's OTLP compression."""
 
 
 @dataclass(frozen=True)
@@ -165,26 +191,28 @@ def sanitise(env: MutableMapping[str, str] = environ) -> None:
     Args:
         env: The environment to correct.
     """
-    for variable, accepted, is_accepted in _standard_rules():
-        value = env.get(variable, "")
-        if value.strip() and not is_accepted(value.strip()):
+    for variable, accepted, is_accepted in _standard_rules(env):
+        value = env.get(variable)
+        if value is None:
+            continue
+        stripped = value.strip()
+        if stripped and is_accepted(stripped):
+            # The SDK strips some values and stumbles over the blanks of others.
+            env[variable] = stripped
+            continue
+        if stripped:
             report(variable, value, accepted, "using the default")
-            del env[variable]
+        del env[variable]
     for variable, group in _GROUPS.items():
         _sanitise_exporters(env, variable, group)
 
 
-def _standard_rules() -> Iterator[tuple[str, str, Callable[[str], bool]]]:
+def _standard_rules(env: MutableMapping[str, str]) -> Iterator[tuple[str, str, Callable[[str], bool]]]:
     def choice(*words: str, lower: bool = True) -> Callable[[str], bool]:
         return lambda value: (value.lower() if lower else value) in words
 
-    for variable in (
-        OTEL_EXPORTER_OTLP_PROTOCOL,
-        OTEL_EXPORTER_OTLP_METRICS_PROTOCOL,
-        OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
-        OTEL_EXPORTER_OTLP_LOGS_PROTOCOL,
-    ):
-        yield variable, "grpc, http/protobuf", choice(*_PROTOCOLS, lower=False)
+    for variable in (OTEL_EXPORTER_OTLP_PROTOCOL, *PROTOCOLS.values()):
+        yield variable, "grpc, http/protobuf", choice(*OTLP_EXPORTERS, lower=False)
     for variable in (OTEL_METRIC_EXPORT_INTERVAL, OTEL_METRIC_EXPORT_TIMEOUT):
         yield variable, "a positive number of milliseconds", _positive
     yield (
@@ -204,7 +232,9 @@ def _standard_rules() -> Iterator[tuple[str, str, Callable[[str], bool]]]:
     )
     samplers = _names("opentelemetry_traces_sampler")
     yield OTEL_TRACES_SAMPLER, ", ".join(samplers), choice(*samplers, lower=False)
-    yield OTEL_TRACES_SAMPLER_ARG, "a number from 0 to 1, for samplers by ratio", _ratio
+    if "traceidratio" in env.get(OTEL_TRACES_SAMPLER, ""):
+        # Samplers that are not by ratio take arguments of their own.
+        yield OTEL_TRACES_SAMPLER_ARG, "a number from 0 to 1, for samplers by ratio", _ratio
     generators = _names("opentelemetry_id_generator")
     yield OTEL_PYTHON_ID_GENERATOR, ", ".join(generators), choice(*generators, lower=False)
     for variable in (
@@ -214,12 +244,7 @@ def _standard_rules() -> Iterator[tuple[str, str, Callable[[str], bool]]]:
         OTEL_EXPORTER_OTLP_LOGS_TIMEOUT,
     ):
         yield variable, "a positive number of seconds", _positive
-    for variable in (
-        OTEL_EXPORTER_OTLP_COMPRESSION,
-        OTEL_EXPORTER_OTLP_METRICS_COMPRESSION,
-        OTEL_EXPORTER_OTLP_TRACES_COMPRESSION,
-        OTEL_EXPORTER_OTLP_LOGS_COMPRESSION,
-    ):
+    for variable in (OTEL_EXPORTER_OTLP_COMPRESSION, *COMPRESSIONS.values()):
         yield variable, "none, gzip, deflate", choice("none", "gzip", "deflate")
 
 
@@ -232,9 +257,6 @@ def _positive(value: str) -> bool:
 
 
 def _ratio(value: str) -> bool:
-    # Samplers that are not by ratio take arguments of their own.
-    if "traceidratio" not in environ.get(OTEL_TRACES_SAMPLER, ""):
-        return True
     try:
         return 0 <= float(value) <= 1
     except ValueError:

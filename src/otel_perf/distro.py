@@ -17,11 +17,13 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_perf import _components, config
 from otel_perf.config import Settings
-from otel_perf.metrics import MeterProvider
+from otel_perf.metrics import MeterProvider, NoOpMeterProvider
 from otel_perf.segment import open_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+__all__ = ["OtelPerfConfigurator", "OtelPerfDistro", "configure", "logger_provider", "warn_if_another_distro_won"]
 
 _logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class OtelPerfConfigurator:
         config.sanitise()
         settings = Settings.from_environment()
         if settings.disabled:
+            set_meter_provider(NoOpMeterProvider())
             return
         parts = _Parts(settings, kwargs)
         for signal, build in (("metrics", parts.metrics), ("traces", parts.traces), ("logs", parts.logs)):
@@ -103,11 +106,12 @@ class _Parts:
         _components.start_opamp("post_sdk_init_function", self._resource)
 
     def _exporters(self, signal: str, names: list[str]) -> list[Any]:
-        return [kind(**self._arguments.get(kind, {})) for kind in _components.load_exporters(signal, names)]
+        loaded = _components.load_exporters(signal, names, self._arguments)
+        return [kind(**arguments) for kind, arguments in loaded.items()]
 
     def _names(self, signal: str) -> list[str]:
         named = self._kwargs.get(f"{signal.rstrip('s')}_exporter_names") or []
-        return [*named, *_components.exporter_names(signal)]
+        return list(dict.fromkeys([*named, *_components.exporter_names(signal)]))
 
     def metrics(self) -> None:
         """Builds the meter provider with a reader for each metrics exporter."""
@@ -167,12 +171,12 @@ class _Parts:
             return
         from opentelemetry.sdk._configuration import _init_logging  # noqa: PLC0415 - see _components.
 
-        exporters = _components.load_exporters("logs", names)
+        exporters = _components.load_exporters("logs", names, self._arguments)
         _init_logging(
             dict(zip(names, exporters, strict=True)),
             self._resource,
             handler,
-            exporter_args_map=self._arguments,
+            exporter_args_map={**self._arguments, **exporters},
             log_record_processors=self._kwargs.get("log_record_processors"),
             export_log_record_processor=self._kwargs.get("export_log_record_processor"),
             logger_configurator=self._kwargs.get("logger_configurator") or _components.scope_configurator("logger"),

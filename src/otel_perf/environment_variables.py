@@ -3,6 +3,8 @@
 ``opentelemetry-instrument`` makes an option of each: ``OTEL_PERF_MEMORY_LIMIT`` is also ``--perf_memory_limit``.
 """
 
+__all__ = ["OTEL_PERF_CARDINALITY_LIMIT", "OTEL_PERF_MEMORY_LIMIT", "OTEL_PERF_SEGMENT"]
+
 OTEL_PERF_MEMORY_LIMIT = "OTEL_PERF_MEMORY_LIMIT"
 """
 .. envvar:: OTEL_PERF_MEMORY_LIMIT

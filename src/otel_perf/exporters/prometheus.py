@@ -12,6 +12,8 @@ from prometheus_client import start_http_server
 if TYPE_CHECKING:
     from otel_perf.config import Settings
 
+__all__ = ["serve"]
+
 _logger = logging.getLogger(__name__)
 
 _servers: list[Any] = []
