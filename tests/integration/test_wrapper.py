@@ -13,7 +13,7 @@ import pytest
 
 from tests.peers.otlp import RECEIVERS
 from tests.peers.program import BIN, get, run, started
-from tests.peers.prometheus import Scrape, free_port, scrape
+from tests.peers.prometheus import Scrape, free_port, scrape_when
 
 COUNT = ("-m", "tests.integration.apps.count")
 STABLE: dict[str, Any] = {"OTEL_SEMCONV_STABILITY_OPT_IN": "http", "OTEL_PYTHON_EXCLUDED_URLS": "health"}
@@ -53,17 +53,20 @@ def output_scrape(out: str) -> Scrape:
 def test_requests_sent_are_requests_counted(server: str) -> None:
     """Every request of a server is counted by route and status on one endpoint, whichever worker answered it."""
     port, metrics = free_port(), free_port()
+    name = "http_server_request_duration_seconds_count"
+    route = "/items/<int:number>" if "flask" in server else "/items/{number}"
     program, *arguments = SERVERS[server]
     address = f"127.0.0.1:{port}" if program == "gunicorn" else str(port)
     url = f"http://127.0.0.1:{port}"
     env: dict[str, Any] = {**STABLE, "OTEL_EXPORTER_PROMETHEUS_PORT": str(metrics)}
     with started(str(BIN / program), *arguments, address, ready=f"{url}/health", **env):
         answers = [get(f"{url}/items/{number}") for number in range(60, 120)]
-        found = scrape(f"http://localhost:{metrics}/metrics")
+        # The instrumentation records after the answer went out, so that the last one may be counted after it was read.
+        found = scrape_when(
+            f"http://localhost:{metrics}/metrics", lambda found: found.total(name, http_route=route) >= len(answers)
+        )
 
     assert (answers.count(200), answers.count(404)) == (41, 19)
-    name = "http_server_request_duration_seconds_count"
-    route = "/items/<int:number>" if "flask" in server else "/items/{number}"
     assert found.total(name, http_response_status_code="200", http_route=route) == 41
     assert found.total(name, http_response_status_code="404", http_route=route) == 19
 

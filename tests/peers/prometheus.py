@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import time
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -47,6 +49,14 @@ def scrape(url: str, **headers: Any) -> Scrape:
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return Scrape(answer.read().decode())
+
+
+def scrape_when(url: str, complete: Callable[[Scrape], bool], timeout: float = 10) -> Scrape:
+    """Scrapes again and again until `complete`; after `timeout` seconds answers what there is, for the caller to judge."""
+    deadline = time.monotonic() + timeout
+    while not complete(found := scrape(url)) and time.monotonic() < deadline:
+        continue
+    return found
 
 
 def free_port() -> int:

@@ -1,0 +1,1 @@
+"""Behaviour that has to be the stock SDK's."""

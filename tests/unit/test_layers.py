@@ -1,0 +1,207 @@
+"""The shape of the source: who imports whom, how large files are, and where `unsafe` is allowed."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.peers.program import ROOT, run
+
+SOURCE = ROOT / "src" / "otel_perf"
+MODULES = sorted(SOURCE.rglob("*.py"))
+RUST = sorted(path for crate in ("core", "python") for path in (ROOT / "crates" / crate / "src").rglob("*.rs"))
+FUZZ = sorted((ROOT / "crates" / "fuzz").glob("[bf]*/*.rs"))
+
+
+def name_of(path: Path) -> str:
+    """Dotted name of a module."""
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def at_run_time(tree: ast.AST) -> list[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING`."""
+    found: list[ast.AST] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        found += [node, *at_run_time(node)]
+    return found
+
+
+def imports(path: Path, *, all_of_them: bool = False) -> set[str]:
+    """Modules and members that a file imports, at run time or also for types."""
+    tree = ast.parse(path.read_text())
+    names: set[str] = set()
+    for node in ast.walk(tree) if all_of_them else at_run_time(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+CORE_USERS = {
+    "otel_perf.config",
+    "otel_perf.metrics",
+    "otel_perf.metrics._consumer",
+    "otel_perf.metrics._instruments",
+    "otel_perf.segment",
+}
+
+
+def test_the_core_is_imported_only_by_those_that_wrap_it() -> None:
+    """Native code is behind a few modules; the others take it from them."""
+    assert {name_of(path) for path in MODULES if "otel_perf._core" in imports(path)} == CORE_USERS
+
+
+ALLOWED: dict[str, set[str]] = {
+    "otel_perf": set(),
+    "otel_perf.environment_variables": set(),
+    "otel_perf.config": {"otel_perf.environment_variables"},
+    "otel_perf._components": {"otel_perf.config"},
+    "otel_perf.segment": {"otel_perf.environment_variables"},
+    "otel_perf.exporters": set(),
+    "otel_perf.exporters.prometheus": set(),
+    "otel_perf.metrics._noop": set(),
+    "otel_perf.metrics._points": set(),
+    "otel_perf.metrics._consumer": {"otel_perf.metrics._points"},
+    "otel_perf.metrics._instruments": {"otel_perf.segment"},
+    "otel_perf.metrics._meter": {"otel_perf.metrics._instruments"},
+    "otel_perf.metrics._provider": {
+        "otel_perf.config",
+        "otel_perf.metrics._consumer",
+        "otel_perf.metrics._meter",
+        "otel_perf.metrics._noop",
+        "otel_perf.segment",
+    },
+    "otel_perf.metrics": {
+        "otel_perf.metrics._instruments",
+        "otel_perf.metrics._meter",
+        "otel_perf.metrics._noop",
+        "otel_perf.metrics._provider",
+    },
+    "otel_perf.distro": {
+        "otel_perf._components",
+        "otel_perf.config",
+        "otel_perf.exporters.prometheus",
+        "otel_perf.metrics",
+        "otel_perf.segment",
+    },
+}
+
+
+def test_imports_point_one_way() -> None:
+    """Each module imports only what stands below it: settings, then segment, then metrics, then exporters and distro."""
+    known = {name_of(path) for path in MODULES}
+    found = {name_of(path): (imports(path) & known) - {"otel_perf", name_of(path)} for path in MODULES}
+
+    assert found == ALLOWED
+
+
+def test_settings_know_only_names_of_the_sdk() -> None:
+    """Of the SDK the settings import the names of environment variables and nothing that does anything."""
+    sdk = {name for name in imports(SOURCE / "config.py") if name.startswith("opentelemetry.sdk")}
+
+    assert {name for name in sdk if not name.startswith("opentelemetry.sdk.environment_variables")} == set()
+
+
+@pytest.mark.parametrize("module", ["otel_perf", "otel_perf.environment_variables"])
+def test_the_launcher_loads_nothing(module: str) -> None:
+    """The package and its variables alone, which the wrapper's launcher imports, load neither OpenTelemetry nor native code."""
+    code = f"import sys, {module}; print(*[m for m in sys.modules if m.startswith(('opentelemetry', 'otel_perf'))])"
+    done = run("-c", code, wrapper=False)
+
+    assert done.code == 0, done.err
+    assert {name for name in done.out.split() if not name.startswith("opentelemetry.")} - {"opentelemetry"} == {
+        "otel_perf",
+        module,
+    }
+    assert "opentelemetry.sdk" not in done.out
+
+
+def test_settings_do_not_load_the_sdk() -> None:
+    """Importing the settings loads no part of the SDK but the names of its variables."""
+    code = "import sys, otel_perf.config; print(*[m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
+
+    assert set(run("-c", code, wrapper=False).out.split()) == {
+        "opentelemetry.sdk",
+        "opentelemetry.sdk.environment_variables",
+    }
+
+
+def code_lines(path: Path) -> int:
+    """Lines that are neither blank nor comment."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return sum(bool(line) and not line.startswith(("#", "//")) for line in lines)
+
+
+LARGER: dict[str, int] = {}
+"""Files that may have more than 400 lines of code, with the number they may have."""
+
+
+@pytest.mark.parametrize(
+    "path", [*MODULES, SOURCE / "_core.pyi", *RUST, *FUZZ], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_files_are_small(path: Path) -> None:
+    """No source file has more than 400 lines of code, but for the exceptions that are named."""
+    assert code_lines(path) <= LARGER.get(str(path.relative_to(ROOT)), 400)
+
+
+UNSAFE = {
+    "core/src": {"clock.rs", "fork.rs", "local.rs", "lock.rs", "mapping.rs", "region.rs", "segment.rs"},
+    "python/src": {"hot.rs", "instruments.rs", "lookup.rs", "number.rs", "plain.rs"},
+}
+
+
+def code_of(path: Path) -> str:
+    """Rust code without comments."""
+    return re.sub(r"//.*", "", path.read_text())
+
+
+@pytest.mark.parametrize("crate", UNSAFE)
+def test_unsafe_is_only_where_it_is_named(crate: str) -> None:
+    """`unsafe` is in the files of the list and in no other."""
+    folder = ROOT / "crates" / crate
+    found = {path.name for path in RUST if folder in path.parents and re.search(r"\bunsafe\b", code_of(path))}
+
+    assert found <= UNSAFE[crate]
+
+
+def test_the_core_names_its_unsafe_files() -> None:
+    """The head of `region.rs` lists the files of the core that have `unsafe`, all of them."""
+    text = (ROOT / "crates/core/src/region.rs").read_text()
+    head = "\n".join(line for line in text.splitlines() if line.startswith("//!"))
+
+    assert {*re.findall(r"`(\w+\.rs)`", head), "region.rs"} == UNSAFE["core/src"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in RUST if path.parts[-3:-1] == ("python", "src") and path.name in UNSAFE["python/src"]],
+    ids=lambda p: p.name,
+)
+def test_unsafe_code_says_why_it_is_sound(path: Path) -> None:
+    """Files with `unsafe` of the Python crate have at least one safety comment for two uses."""
+    uses = len(re.findall(r"\bunsafe\s*(\{|impl)", code_of(path)))
+    comments = len(re.findall(r"SAFETY:|# Safety", path.read_text()))
+
+    assert comments * 2 >= uses
+
+
+PUBLIC = [path for path in MODULES if not any(part.startswith("_") for part in name_of(path).split("."))]
+
+
+@pytest.mark.parametrize("path", PUBLIC, ids=name_of)
+def test_public_modules_say_what_is_public(path: Path) -> None:
+    """Every public module has an `__all__` whose names exist, without repetition."""
+    module = importlib.import_module(name_of(path))
+
+    assert hasattr(module, "__all__"), f"{path} has no __all__"
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
