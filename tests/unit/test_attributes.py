@@ -240,3 +240,15 @@ def test_a_bound_series_stays_with_its_attributes(make: Make) -> None:
     bound(1)
 
     assert counter.points() == {frozenset({("a", 1)}): 1}
+
+
+def test_attributes_that_are_no_longer_cached_are_given_back_at_once(make: Make) -> None:
+    """A thread that only records does not gather references: of ten thousand dicts with ten contents the caches hold a few objects."""
+    counter = make("Counter")
+    texts = ["".join(("value ", str(number % 10))) for number in range(10_000)]
+    before = sum(sys.getrefcount(text) for text in texts)
+    for text in texts:
+        counter.record(1, {"key": text})
+
+    held = sum(sys.getrefcount(text) for text in texts) - before
+    assert 10 <= held <= 20

@@ -193,11 +193,9 @@ def test_numbers_of_all_kinds_are_recorded(made: Instrumented, amount: Any, expe
     assert {type(value) for value in made.points().values()} == {type(expected)}
 
 
-@kinds
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "Gauge"])
 def test_sums_of_integers_do_not_wrap_around(kind: str, make: Callable[[str], Instrumented]) -> None:
     """A sum beyond 64 bits is a large number, not a wrapped one."""
-    if kind == "Gauge":
-        pytest.skip("a gauge has no sum")
     native = make(kind)
     for _ in range(40):
         native.record(2**59)

@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::attributes;
 use crate::distribution::number;
-use crate::instruments::kind_name;
+use crate::gate::kind_name;
 use crate::segment::Segment;
 
 /// How a reader wants histograms.

@@ -15,12 +15,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 
+use crate::gate::Gate;
 use crate::hooks;
 use crate::instruments::{
-    kind_name, Bound1, BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram,
-    Instrument, UpDownCounter,
+    Bound1, BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Instrument,
+    UpDownCounter,
 };
-use crate::number::{number, refused, Accepts};
+use crate::number::{number, plain_number, refused, Accepts};
 
 type Object = *mut ffi::PyObject;
 
@@ -45,13 +46,12 @@ struct Arguments {
 
 #[inline]
 unsafe fn arguments(
-    py: Python<'_>,
     method: &str,
     names: &[&str],
     args: *const Object,
     nargs: ffi::Py_ssize_t,
     kwnames: Object,
-) -> Result<Arguments, PyErr> {
+) -> Result<Arguments, Object> {
     if kwnames.is_null() && (nargs == 1 || nargs == 2 && names.len() == 3) {
         // SAFETY: `args` holds `nargs` objects.
         unsafe {
@@ -62,12 +62,16 @@ unsafe fn arguments(
             });
         }
     }
-    // SAFETY: passed on as received.
-    unsafe { arguments_by_name(py, method, names, args, nargs as usize, kwnames) }
+    // SAFETY: passed on as received; the GIL is held.
+    unsafe {
+        let py = Python::assume_attached();
+        arguments_by_name(py, method, names, args, nargs as usize, kwnames).map_err(|error| raise(py, error))
+    }
 }
 
 /// Positional and keyword arguments in any combination; `names` are those of the method, the amount first.
 #[cold]
+#[inline(never)]
 unsafe fn arguments_by_name(
     py: Python<'_>,
     method: &str,
@@ -119,6 +123,38 @@ unsafe fn arguments_by_name(
     })
 }
 
+/// The amount of a recording; `Err` is the answer of a call that records nothing.
+#[allow(clippy::inline_always)]
+#[inline(always)]
+unsafe fn amount(gate: &Gate, object: Object, accepts: Accepts) -> Result<Number, Object> {
+    // SAFETY: a live object, the GIL is held.
+    match unsafe { plain_number(object) } {
+        Some(amount) if refused(amount, accepts).is_none() => Ok(amount),
+        // SAFETY: as above.
+        _ => unsafe { unusual_amount(gate, object, accepts) },
+    }
+}
+
+#[cold]
+#[inline(never)]
+unsafe fn unusual_amount(gate: &Gate, object: Object, accepts: Accepts) -> Result<Number, Object> {
+    // SAFETY: a live object, the GIL is held.
+    let object = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), object) };
+    let amount = match number(&object) {
+        Ok(amount) => amount,
+        Err(_) if !gate.is_open() => return Err(none()),
+        Err(error) => {
+            gate.count_drop(Drop::WrongType);
+            return Err(raise(object.py(), error));
+        }
+    };
+    let Some(reason) = refused(amount, accepts) else {
+        return Ok(amount);
+    };
+    let _ = hooks::guarded(&gate.segment, || gate.ignore(reason, &object));
+    Err(none())
+}
+
 /// What every unbound recording method does before it writes; `Err` is the answer of a call that writes nothing.
 // One copy for each method, so that the checks and the writing are known to the compiler.
 #[allow(clippy::inline_always)]
@@ -133,26 +169,9 @@ unsafe fn call<'a>(
 ) -> Result<(&'a LocalSeries, Number), Object> {
     // SAFETY: the calling convention, see the head of the file.
     unsafe {
-        let py = Python::assume_attached();
-        let given = match arguments(py, method, &["amount", "attributes", "context"], args, nargs, kwnames) {
-            Ok(given) => given,
-            Err(error) => return Err(raise(py, error)),
-        };
-        let amount = match number(py, given.amount) {
-            Ok(amount) => amount,
-            Err(_) if !inner.is_enabled() => return Err(none()),
-            Err(error) => {
-                inner.segment.count_drop(Drop::WrongType);
-                return Err(raise(py, error));
-            }
-        };
-        if let Some(reason) = refused(amount, accepts) {
-            let _ = hooks::guarded(&inner.segment, || {
-                inner.ignore(reason, &Bound::from_borrowed_ptr(py, given.amount));
-            });
-            return Err(none());
-        }
-        match inner.series(py, given.attributes) {
+        let given = arguments(method, &["amount", "attributes", "context"], args, nargs, kwnames)?;
+        let amount = amount(&inner.gate, given.amount, accepts)?;
+        match inner.series(Python::assume_attached(), given.attributes) {
             Some(series) => Ok((series, amount)),
             None => Err(none()),
         }
@@ -172,55 +191,24 @@ unsafe fn call_bound<'a>(
 ) -> Result<(&'a LocalSeries, Number), Object> {
     // SAFETY: the calling convention, see the head of the file.
     unsafe {
-        let py = Python::assume_attached();
-        let given = match arguments(py, method, &["amount", "context"], args, nargs, kwnames) {
-            Ok(given) => given,
-            Err(error) => return Err(raise(py, error)),
-        };
-        let amount = match number(py, given.amount) {
-            Ok(amount) => amount,
-            Err(_) if !inner.is_enabled() => return Err(none()),
-            Err(error) => {
-                inner.segment.count_drop(Drop::WrongType);
-                return Err(raise(py, error));
+        let given = arguments(method, &["amount", "context"], args, nargs, kwnames)?;
+        let amount = amount(&inner.gate, given.amount, accepts)?;
+        match &inner.series {
+            Some(series) if inner.gate.is_open() => Ok((series, amount)),
+            Some(_) => Err(none()),
+            None => {
+                inner.gate.count_drop(Drop::NoInstrument);
+                Err(none())
             }
-        };
-        if let Some(reason) = refused(amount, accepts) {
-            let _ = hooks::guarded(&inner.segment, || {
-                ignore_bound(inner, reason, &Bound::from_borrowed_ptr(py, given.amount));
-            });
-            return Err(none());
         }
-        if !inner.is_enabled() {
-            return Err(none());
-        }
-        if let Some(series) = &inner.series {
-            return Ok((series, amount));
-        }
-        inner.segment.count_drop(Drop::NoInstrument);
-        Err(none())
     }
-}
-
-#[cold]
-fn ignore_bound(inner: &Bound1, reason: Drop, amount: &Bound<'_, PyAny>) {
-    if !inner.is_enabled() {
-        return;
-    }
-    inner.segment.count_drop(reason);
-    let reason = if reason == Drop::Negative {
-        "negative"
-    } else {
-        "non_finite"
-    };
-    hooks::ignored(amount.py(), kind_name(inner.kind), &inner.name, reason, amount);
 }
 
 /// Takes what a callback reported; not finite numbers were dealt with before.
 pub fn observe(inner: &Instrument, value: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     // SAFETY: live objects, the GIL is held.
     unsafe {
-        let amount = number(value.py(), value.as_ptr())?;
+        let amount = number(value)?;
         let attributes = attributes.map_or(ptr::null_mut(), Bound::as_ptr);
         if let Some(series) = inner.series(value.py(), attributes) {
             series.set(amount);

@@ -1,8 +1,6 @@
 //! The instruments as Python sees them: exact native types, whose recording methods are in `hot.rs`.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use otel_perf_core::clock::unix_ns;
@@ -17,24 +15,21 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
 use crate::attributes;
+use crate::gate::{kind_name, Gate};
 use crate::hooks;
 use crate::lookup::{Borrowed, Lookup};
 
 /// What all instruments share.
 pub struct Instrument {
-    pub segment: Arc<Segment>,
+    /// What recordings pass first. While it is closed, `lookup` remembers nothing, so that only the slow path has to ask.
+    pub gate: Gate,
     /// Its number, or none if the segment had no room for it: recordings are then counted as lost.
     id: Option<InstrumentId>,
-    pub kind: Kind,
-    pub name: String,
     unit: String,
     description: String,
     scope: Py<PyAny>,
     per_one: f64,
     overflow: Option<Arc<LocalSeries>>,
-    /// Whether its meter is enabled, shared with what is bound to it. While it is not, `lookup` remembers nothing, so that only the slow path
-    /// has to ask.
-    enabled: Arc<AtomicBool>,
     /// Invariant: touched only with the GIL held, and no reference into it is alive while Python code may run.
     lookup: UnsafeCell<Lookup>,
 }
@@ -51,28 +46,20 @@ impl Instrument {
             .and_then(|id| segment.tables().overflow_of(id))
             .and_then(|series| LocalSeries::new(segment, series, per_one, None));
         Instrument {
-            segment: Arc::clone(segment),
+            gate: Gate::new(segment, descriptor.kind, &descriptor.name),
             id: id.filter(|_| overflow.is_some()),
-            kind: descriptor.kind,
-            name: descriptor.name.clone(),
             unit: descriptor.unit.clone(),
             description: descriptor.description.clone(),
             scope,
             per_one,
             overflow,
-            enabled: Arc::new(AtomicBool::new(true)),
             lookup: UnsafeCell::default(),
         }
     }
 
-    /// Whether recordings are taken.
-    pub fn is_enabled(&self) -> bool {
-        self.enabled.load(Relaxed)
-    }
-
     /// Turns the instrument on or off; recordings of one that is off do nothing and cost one look into empty caches.
     fn enable(&self, enabled: bool) {
-        self.enabled.store(enabled, Relaxed);
+        self.gate.set_open(enabled);
         if !enabled {
             // SAFETY: the GIL is held, and what is dropped are references to strings and numbers: no Python code runs.
             unsafe { (*self.lookup.get()).forget() };
@@ -83,7 +70,9 @@ impl Instrument {
     ///
     /// # Safety
     /// The GIL is held. The answer is used only until Python code may run.
-    #[inline]
+    // A call would cost a tenth of the whole.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     pub unsafe fn series(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
         // SAFETY: the GIL is held; nothing below runs Python code before the slow path, which takes no reference along.
         let lookup = unsafe { &*self.lookup.get() };
@@ -111,7 +100,7 @@ impl Instrument {
     /// As there.
     #[inline(never)]
     unsafe fn series_elsewhere(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
-        if !self.is_enabled() {
+        if !self.gate.is_open() {
             return None;
         }
         // SAFETY: as in `series`.
@@ -123,7 +112,9 @@ impl Instrument {
                         return Some(series);
                     }
                     let lookup = &mut *self.lookup.get();
-                    if let Some(series) = hooks::guarded(&self.segment, || lookup.by_content(py, &borrowed)).flatten() {
+                    if let Some(series) =
+                        hooks::guarded(&self.gate.segment, || lookup.by_content(py, &borrowed)).flatten()
+                    {
                         return Some(&*series);
                     }
                 }
@@ -131,9 +122,9 @@ impl Instrument {
         }
         // SAFETY: a live object or null; the GIL is held.
         let attributes = unsafe { Bound::from_borrowed_ptr_or_opt(py, attributes) };
-        let found = hooks::guarded(&self.segment, || self.find(attributes.as_ref())).flatten();
+        let found = hooks::guarded(&self.gate.segment, || self.find(attributes.as_ref())).flatten();
         if found.is_none() {
-            self.segment.count_drop(Drop::NoInstrument);
+            self.gate.segment.count_drop(Drop::NoInstrument);
         }
         let found = found?;
         // SAFETY: `by_id`, or `overflow`, keeps the series alive as long as the instrument; the caller promises not to run Python code.
@@ -145,7 +136,7 @@ impl Instrument {
     pub fn find(&self, attributes: Option<&Bound<'_, PyAny>>) -> Option<Arc<LocalSeries>> {
         let Some(attributes) = attributes.filter(|object| !object.is_none()) else {
             let series = self.series_of(&[])?;
-            if self.is_enabled() {
+            if self.gate.is_open() {
                 // SAFETY: the GIL is held and nothing below runs Python code.
                 unsafe { (*self.lookup.get()).default = Some(Arc::clone(&series)) };
             }
@@ -178,7 +169,7 @@ impl Instrument {
         let pairs = borrowed.to_owned(py);
         let bytes = attributes::canonical_of_pairs(&pairs).ok()?;
         let series = self.series_of(&bytes)?;
-        if self.is_enabled() && !self.is_overflow(&series) {
+        if self.gate.is_open() && !self.is_overflow(&series) {
             // SAFETY: the GIL is held and inserting runs no Python code. The pairs are still alive: `pairs` owns them.
             unsafe { (*self.lookup.get()).insert(py, borrowed, &series) };
         }
@@ -188,7 +179,7 @@ impl Instrument {
     /// Attributes that need the SDK's cleaning: other mappings, nested or mutable values, odd keys, wrong types.
     fn find_unusual(&self, attributes: &Bound<'_, PyAny>) -> Option<Arc<LocalSeries>> {
         if attributes.cast::<PyMapping>().is_err() {
-            self.segment.count_drop(Drop::WrongType);
+            self.gate.segment.count_drop(Drop::WrongType);
         }
         let cleaned = hooks::clean(attributes);
         match cleaned
@@ -208,13 +199,13 @@ impl Instrument {
     }
 
     fn overflowing(&self, reason: Drop) -> Option<Arc<LocalSeries>> {
-        self.segment.count_drop(reason);
+        self.gate.segment.count_drop(reason);
         self.overflow.clone()
     }
 
     /// The series of canonical bytes, or the overflow series.
     fn series_of(&self, bytes: &[u8]) -> Option<Arc<LocalSeries>> {
-        match self.segment.tables().series(self.id?, bytes, unix_ns()) {
+        match self.gate.segment.tables().series(self.id?, bytes, unix_ns()) {
             Ok(id) => self.local(id),
             Err(reason) => self.overflowing(reason),
         }
@@ -229,67 +220,34 @@ impl Instrument {
         if let Some(known) = by_id.get(&id.0) {
             return Some(Arc::clone(known));
         }
-        let local = LocalSeries::new(&self.segment, id, self.per_one, self.overflow.clone())?;
+        let local = LocalSeries::new(&self.gate.segment, id, self.per_one, self.overflow.clone())?;
         by_id.insert(id.0, Arc::clone(&local));
         Some(local)
     }
 
-    /// Tells Python that a recording is ignored, and counts it.
-    #[cold]
-    pub fn ignore(&self, reason: Drop, amount: &Bound<'_, PyAny>) {
-        if !self.is_enabled() {
-            return;
-        }
-        self.segment.count_drop(reason);
-        let reason = if reason == Drop::Negative {
-            "negative"
-        } else {
-            "non_finite"
-        };
-        hooks::ignored(amount.py(), kind_name(self.kind), &self.name, reason, amount);
-    }
-
     fn memory(&self) -> usize {
         // SAFETY: the GIL is held and nothing below runs Python code.
-        unsafe { (*self.lookup.get()).memory() + size_of::<Instrument>() + self.name.len() + self.description.len() }
+        unsafe {
+            (*self.lookup.get()).memory() + size_of::<Instrument>() + self.gate.name.len() + self.description.len()
+        }
     }
 
     fn repr(&self) -> String {
-        format!("<otel_perf.{} {} [{}]>", kind_name(self.kind), self.name, self.unit)
-    }
-}
-
-/// Class name of a kind, as in the OpenTelemetry API.
-pub fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Counter => "Counter",
-        Kind::UpDownCounter => "UpDownCounter",
-        Kind::Histogram => "Histogram",
-        Kind::Gauge => "Gauge",
-        Kind::ObservableCounter => "ObservableCounter",
-        Kind::ObservableUpDownCounter => "ObservableUpDownCounter",
-        Kind::ObservableGauge => "ObservableGauge",
+        format!(
+            "<otel_perf.{} {} [{}]>",
+            kind_name(self.gate.kind),
+            self.gate.name,
+            self.unit
+        )
     }
 }
 
 /// A bound instrument's series with what its recordings are checked and reported by.
 pub struct Bound1 {
     pub instrument: Py<PyAny>,
-    pub kind: Kind,
-    pub name: String,
-    pub segment: Arc<Segment>,
+    pub gate: Gate,
     /// None if the segment had no room for the instrument.
     pub series: Option<Arc<LocalSeries>>,
-    /// The instrument's switch.
-    enabled: Arc<AtomicBool>,
-}
-
-impl Bound1 {
-    /// Whether recordings are taken.
-    #[inline]
-    pub fn is_enabled(&self) -> bool {
-        self.enabled.load(Relaxed)
-    }
 }
 
 macro_rules! instrument_class {
@@ -304,7 +262,7 @@ macro_rules! instrument_class {
         impl $name {
             #[getter]
             fn name(&self) -> &str {
-                &self.inner.name
+                &self.inner.gate.name
             }
             #[getter]
             fn unit(&self) -> &str {
@@ -319,7 +277,7 @@ macro_rules! instrument_class {
                 self.inner.scope.clone_ref(py)
             }
             fn _is_enabled(&self) -> bool {
-                self.inner.is_enabled()
+                self.inner.gate.is_open()
             }
             fn _enable(&self, enabled: bool) {
                 self.inner.enable(enabled);
@@ -337,11 +295,8 @@ macro_rules! instrument_class {
                 $bound {
                     inner: Bound1 {
                         instrument: slf.clone().into_any().unbind(),
-                        kind: inner.kind,
-                        name: inner.name.clone(),
-                        segment: Arc::clone(&inner.segment),
-                        series: hooks::guarded(&inner.segment, || inner.find(attributes)).flatten(),
-                        enabled: Arc::clone(&inner.enabled),
+                        gate: inner.gate.clone(),
+                        series: hooks::guarded(&inner.gate.segment, || inner.find(attributes)).flatten(),
                     },
                 }
             }
@@ -360,7 +315,7 @@ macro_rules! instrument_class {
                 self.inner.instrument.clone_ref(py)
             }
             fn __repr__(&self) -> String {
-                format!("<otel_perf.{} {}>", $bound_name, self.inner.name)
+                format!("<otel_perf.{} {}>", $bound_name, self.inner.gate.name)
             }
         }
     };
@@ -390,7 +345,7 @@ impl Observer {
 
 /// Makes the Python object for an instrument of this kind.
 pub fn new_object(py: Python<'_>, inner: Instrument) -> PyResult<Py<PyAny>> {
-    Ok(match inner.kind {
+    Ok(match inner.gate.kind {
         Kind::Counter => Py::new(py, Counter { inner })?.into_any(),
         Kind::UpDownCounter => Py::new(py, UpDownCounter { inner })?.into_any(),
         Kind::Histogram => Py::new(py, Histogram { inner })?.into_any(),

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 mod attributes;
 mod collector;
 mod distribution;
+mod gate;
 mod hooks;
 mod hot;
 mod instruments;

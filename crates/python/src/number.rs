@@ -4,6 +4,7 @@ use otel_perf_core::drops::Drop;
 use otel_perf_core::lane::Number;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 type Object = *mut ffi::PyObject;
 
@@ -51,34 +52,42 @@ unsafe fn one_digit(object: Object) -> Option<i64> {
     }
 }
 
-/// Reads a number as the SDK would accept it; `Err` is the exception that `math.isfinite` would raise.
+/// An exact `float`, or an exact `int` of at most one digit: nearly all amounts.
 ///
 /// # Safety
 /// A live object, the GIL is held.
-#[inline]
-pub unsafe fn number(py: Python<'_>, object: Object) -> Result<Number, PyErr> {
+// The answer would go through memory otherwise.
+#[allow(clippy::inline_always)]
+#[inline(always)]
+pub unsafe fn plain_number(object: Object) -> Option<Number> {
     // SAFETY: a live object.
     unsafe {
         let class = ffi::Py_TYPE(object);
         if class == &raw mut ffi::PyFloat_Type {
-            return Ok(Number::Float(ffi::PyFloat_AS_DOUBLE(object)));
+            return Some(Number::Float(ffi::PyFloat_AS_DOUBLE(object)));
         }
         if class == &raw mut ffi::PyLong_Type {
-            if let Some(value) = one_digit(object) {
-                return Ok(Number::Int(value));
-            }
-            let mut overflow = 0;
-            let value = ffi::PyLong_AsLongAndOverflow(object, &raw mut overflow);
-            if overflow == 0 && -LARGEST_INT < value && value < LARGEST_INT {
-                return Ok(Number::Int(value));
-            }
+            return one_digit(object).map(Number::Int);
         }
-        unusual_number(&Bound::from_borrowed_ptr(py, object))
+        None
     }
 }
 
-#[cold]
-fn unusual_number(object: &Bound<'_, PyAny>) -> Result<Number, PyErr> {
+/// An integer that is recorded as such.
+fn integer(value: i64) -> Option<Number> {
+    (-LARGEST_INT < value && value < LARGEST_INT).then_some(Number::Int(value))
+}
+
+/// Reads a number as the SDK would accept it; `Err` is the exception that `math.isfinite` would raise.
+pub fn number(object: &Bound<'_, PyAny>) -> Result<Number, PyErr> {
+    if object.is_exact_instance_of::<PyInt>() {
+        let mut overflow = 0;
+        // SAFETY: an exact integer, the GIL is held.
+        let value = unsafe { ffi::PyLong_AsLongAndOverflow(object.as_ptr(), &raw mut overflow) };
+        if let Some(number) = integer(value).filter(|_| overflow == 0) {
+            return Ok(number);
+        }
+    }
     // SAFETY: a live object, the GIL is held.
     let float = unsafe { ffi::PyFloat_AsDouble(object.as_ptr()) };
     if float == -1.0 {
@@ -90,13 +99,9 @@ fn unusual_number(object: &Bound<'_, PyAny>) -> Result<Number, PyErr> {
     // SAFETY: as above.
     let is_index = unsafe { ffi::PyIndex_Check(object.as_ptr()) } != 0;
     if is_index {
-        if let Ok(value) = object
-            .call_method0("__index__")
-            .and_then(|index| index.extract::<i64>())
-        {
-            if -LARGEST_INT < value && value < LARGEST_INT {
-                return Ok(Number::Int(value));
-            }
+        let index = object.call_method0("__index__").and_then(|index| index.extract());
+        if let Some(number) = index.ok().and_then(integer) {
+            return Ok(number);
         }
     }
     Ok(Number::Float(float))

@@ -16,7 +16,8 @@ use pyo3::types::{PyDict, PyList, PyMapping};
 
 use crate::attributes;
 use crate::distribution::HistogramSnapshot;
-use crate::instruments::{kind_name, new_object, Instrument};
+use crate::gate::kind_name;
+use crate::instruments::{new_object, Instrument};
 
 pyo3::create_exception!(
     otel_perf._core,
