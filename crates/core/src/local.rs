@@ -14,8 +14,6 @@ use crate::fork;
 use crate::hdr::to_units;
 use crate::histogram::{Histogram, Recorded};
 use crate::lane::{Cell, Number};
-use crate::layout::Geometry;
-use crate::region::Region;
 use crate::segment::Segment;
 use crate::tables::SeriesId;
 
@@ -26,9 +24,6 @@ const NEVER: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct LocalSeries {
     segment: Arc<Segment>,
-    /// Copies of what leads to the segment's words, so that a recording follows no pointers; `segment` keeps the mapping alive.
-    region: Region,
-    geometry: Geometry,
     id: SeriesId,
     /// The cell in this process's lane. Invariant: unless `generation` is [`NEVER`], it points into the mapping that `segment` keeps alive.
     cell: AtomicPtr<Cell>,
@@ -55,8 +50,6 @@ impl LocalSeries {
         let record = segment.tables().read_series(id)?;
         Some(Arc::new(LocalSeries {
             segment: Arc::clone(segment),
-            region: *segment.region(),
-            geometry: *segment.geometry(),
             id,
             cell: AtomicPtr::new(ptr::null_mut()),
             generation: AtomicU32::new(NEVER),
@@ -176,7 +169,12 @@ impl LocalSeries {
 
     #[inline]
     fn histogram(&self) -> Histogram<'_> {
-        Histogram::new(&self.region, &self.geometry, self.histogram_at, self.overflow.is_none())
+        Histogram::new(
+            self.segment.region(),
+            self.segment.geometry(),
+            self.histogram_at,
+            self.overflow.is_none(),
+        )
     }
 
     /// `record` for a series that is an overflow series; a function of its own, because `record` cannot contain itself.

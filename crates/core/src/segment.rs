@@ -30,6 +30,8 @@ const NO_LANE: usize = usize::MAX;
 #[derive(Debug)]
 pub struct Segment {
     mapping: Arc<Mapping>,
+    /// The mapping's, copied so that a recording has it beside the geometry; `mapping` keeps it alive.
+    region: Region,
     geometry: Geometry,
     /// Process that opened it: the one that exports where there are no locks.
     owner: u32,
@@ -145,6 +147,7 @@ impl Segment {
             libc::atexit(at_exit);
         });
         Segment {
+            region: *mapping.region(),
             mapping,
             geometry,
             closed: AtomicBool::new(false),
@@ -156,7 +159,7 @@ impl Segment {
     /// The mapped bytes.
     #[inline]
     pub fn region(&self) -> &Region {
-        self.mapping.region()
+        &self.region
     }
 
     /// Where everything lies.
