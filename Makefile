@@ -8,6 +8,7 @@ FUZZ_SECONDS ?= 60
 DEMO_EXTRAS := otlp,demo
 TEST_EXTRAS := $(DEMO_EXTRAS),test,lint
 BENCH_EXTRAS := otlp,bench
+BENCH_ALONE := $(BENCH_VENV)/alone
 BENCH_WHEELS := target/wheels/bench
 BIN := $(VENV)/bin
 NATIVE := Cargo.toml Cargo.lock $(shell find crates/core/src crates/python -name '*.rs' -o -name Cargo.toml 2>/dev/null)
@@ -59,6 +60,17 @@ $(BENCH_VENV)/.bench: $(BENCH_VENV)/.ready $(NATIVE) $(PYTHON_SOURCES)
 	$(call quietly,$(BENCH_VENV)/bin/pip install --force-reinstall --no-deps --compile $(BENCH_WHEELS)/*.whl)
 	@touch $@
 
+# Starting is compared between environments that have one distribution each: the wrapper loads something of every one that is installed.
+$(BENCH_ALONE)/.ready: $(BENCH_VENV)/.bench
+	@echo "Installing each distribution into an environment of its own ..."
+	@mkdir -p $(@D)
+	$(call quietly,for name in otel_perf stock; do $(PYTHON) -m venv $(BENCH_ALONE)/$$name || exit 1; done)
+	$(call quietly,$(BENCH_ALONE)/otel_perf/bin/pip install "$$(echo $(BENCH_WHEELS)/*.whl)[otlp]")
+	$(call quietly,$(BENCH_ALONE)/otel_perf/bin/pip install --force-reinstall --no-deps --compile $(BENCH_WHEELS)/*.whl)
+	$(call quietly,$(BENCH_ALONE)/stock/bin/pip install opentelemetry-distro opentelemetry-exporter-prometheus \
+		opentelemetry-exporter-otlp-proto-grpc opentelemetry-exporter-otlp-proto-http)
+	@touch $@
+
 demo: $(VENV)/.demo ## Start the shop under opentelemetry-instrument, drive load at it, print live tables. DEMO_SECONDS=N ends it.
 	@$(BIN)/python -m examples.shop.demo
 
@@ -101,8 +113,8 @@ bench-record: $(BENCH_VENV)/.bench ## Nanoseconds per recording call, against st
 bench-memory: $(BENCH_VENV)/.bench ## Bytes of state and resident size, against stock.
 	$(BENCH_VENV)/bin/python -m benchmarks.memory --json benchmarks/results/memory.json
 
-bench-startup: $(BENCH_VENV)/.bench ## CPU time of starting an instrumented program, against stock.
-	$(BENCH_VENV)/bin/python -m benchmarks.startup --json benchmarks/results/startup.json
+bench-startup: $(BENCH_ALONE)/.ready ## CPU time of starting an instrumented program, against stock.
+	$(BENCH_VENV)/bin/python -m benchmarks.startup --environments $(BENCH_ALONE) --json benchmarks/results/startup.json
 
 bench-accuracy: $(BENCH_VENV)/.bench ## Percentiles against the exact ones.
 	$(BENCH_VENV)/bin/python -m benchmarks.accuracy --json benchmarks/results/accuracy.json

@@ -1,4 +1,4 @@
-"""Writes the tables of benchmarks/README.md from the results.
+"""Writes the tables of benchmarks/README.md, and the short one of the project's README, from the results.
 
 Run as ``python -m benchmarks.report``. What stands between ``<!-- record -->`` and ``<!-- /record -->``, and so on for each result, is replaced; everything
 else stays as it is.
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import summary
+
 _HERE = Path(__file__).resolve().parent
 _README = _HERE / "README.md"
-_RESULTS = _HERE / "results"
 _KINDS = ("none", "bound", "reused", "literal")
 _IMPLEMENTATIONS = ("otel_perf", "stock", "noop_api", "prometheus_client", "hdrhistogram")
 _STEPS = ("recorded", "digits_2.0", "digits_1.5", "digits_0.0", "explicit", "exponential")
@@ -259,37 +260,44 @@ _SECTIONS: dict[str, list[Callable[[dict[str, Any]], Iterator[str]]]] = {
 }
 
 
-def rewrite(text: str, results: Path) -> str:
-    """The text with the tables of all results in their places.
-
-    Args:
-        text: Markdown with a pair of markers for each result.
-        results: Folder of the JSON files.
-
-    Returns:
-        The new text.
+def load(results: Path) -> dict[str, Any]:
+    """The results by name.
 
     Raises:
-        SystemExit: A result or a marker is missing.
+        SystemExit: One is missing.
     """
-    for name, writers in _SECTIONS.items():
+    found = {}
+    for name in _SECTIONS:
         path = results / f"{name}.json"
         if not path.exists():
             raise SystemExit(f"benchmarks: {path.relative_to(results.parent)} is missing; run 'make bench-{name}'")
-        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise SystemExit(f"benchmarks: README.md needs one pair of the markers {begin} and {end}; put them back")
-        result = json.loads(path.read_text())
-        lines = "\n".join(line for writer in writers for line in writer(result))
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n\n{lines}\n{end}{rest.partition(end)[2]}"
-    return text
+        found[name] = json.loads(path.read_text())
+    return found
+
+
+def replaced(text: str, name: str, lines: Iterable[str]) -> str:
+    """The text with `lines` between the markers of `name`.
+
+    Raises:
+        SystemExit: A marker is missing.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise SystemExit(f"benchmarks: the README needs one pair of the markers {begin} and {end}; put them back")
+    before, _, rest = text.partition(begin)
+    return "\n".join([f"{before}{begin}", "", *lines, f"{end}{rest.partition(end)[2]}"])
 
 
 def main() -> None:
-    """Rewrites benchmarks/README.md."""
-    _README.write_text(rewrite(_README.read_text(), _RESULTS))
-    print("benchmarks/README.md is up to date with benchmarks/results", file=sys.stderr)
+    """Rewrites both pages."""
+    results = load(_HERE / "results")
+    text = _README.read_text()
+    for name, writers in _SECTIONS.items():
+        text = replaced(text, name, (line for writer in writers for line in writer(results[name])))
+    _README.write_text(text)
+    front = _HERE.parent / "README.md"
+    front.write_text(replaced(front.read_text(), "figures", table(summary.HEAD, summary.rows(results))))
+    print("the tables of README.md and benchmarks/README.md are those of benchmarks/results", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """CPU time and resident size of starting a small instrumented program, with otel_perf beside the stock distribution.
 
-Run as ``python -m benchmarks.startup [--rounds N] [--json PATH]``. Each round starts every variant once, in an order that changes from round to round.
+Run as ``python -m benchmarks.startup [--rounds N] [--environments DIR] [--json PATH]``. Each round starts every variant once, in an order that changes from round to round.
 CPU time is user and system time of the whole child as the kernel counts it (``os.wait4``): wrapper, program, all threads, and exit with its last
 export. ``end_bytes`` is the resident size that the program reads in /proc/self/status as its last act, before exit; ``max_bytes`` is the largest that
 the kernel saw until the process was gone (``ru_maxrss``; for the control, which is small, it may be the size of this process, which started it).
-Both distributions are installed in one environment; the standard variables choose between them.
+Each distribution is installed in an environment of its own: where both are, the wrapper loads parts of both.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import random
@@ -34,10 +33,7 @@ EXPORTERS = ("none", "prometheus", "otlp")
 CONTROL = "plain python"
 _RECORDINGS = 1000
 _MEASURED = ("cpu_ms", "user_ms", "system_ms", "wall_ms", "end_bytes", "max_bytes", "modules")
-_CHOICE = {
-    "otel_perf": {"OTEL_PYTHON_DISTRO": "otel_perf", "OTEL_PYTHON_CONFIGURATOR": "otel_perf"},
-    "stock": {"OTEL_PYTHON_DISTRO": "distro", "OTEL_PYTHON_CONFIGURATOR": "configurator"},
-}
+_IMPLEMENTATIONS = ("otel_perf", "stock")
 _PROVIDERS = {"otel_perf": "otel_perf.metrics", "stock": "opentelemetry.sdk.metrics", None: "opentelemetry.metrics"}
 _PROGRAM = f"""
 import json, sys
@@ -61,6 +57,7 @@ class _Variant:
 
     impl: str | None
     exporter: str | None
+    python: Path
     runs: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -68,8 +65,8 @@ class _Variant:
         return CONTROL if self.impl is None else f"{self.impl}, {self.exporter}"
 
     def command(self) -> list[str]:
-        plain = [sys.executable, "-c", _PROGRAM]
-        return plain if self.impl is None else [str(Path(sys.executable).with_name("opentelemetry-instrument")), *plain]
+        plain = [str(self.python), "-c", _PROGRAM]
+        return plain if self.impl is None else [str(self.python.with_name("opentelemetry-instrument")), *plain]
 
     def environment(self, collector: str) -> dict[str, str]:
         # Nothing that the caller's shell says about OpenTelemetry may reach the program.
@@ -77,7 +74,7 @@ class _Variant:
         if self.impl is not None and self.exporter is not None:
             # The Prometheus exporter is for metrics only.
             others = "none" if self.exporter == "prometheus" else self.exporter
-            chosen |= _CHOICE[self.impl] | {
+            chosen |= {
                 "OTEL_METRICS_EXPORTER": self.exporter,
                 "OTEL_TRACES_EXPORTER": others,
                 "OTEL_LOGS_EXPORTER": others,
@@ -168,28 +165,37 @@ def _run(variant: _Variant, collector: _Collector) -> dict[str, float]:
     }
 
 
-def require_bytecode() -> None:
-    """Exits with status 2 unless otel_perf is installed from a wheel with bytecode: otherwise each start would compile it anew."""
-    spec = importlib.util.find_spec("otel_perf.distro")
-    if spec is None or spec.origin is None or spec.cached is None or not Path(spec.cached).exists():
-        print("benchmarks: otel_perf is not installed with bytecode; run 'make bench-startup'", file=sys.stderr)
-        raise SystemExit(2)
-    if "site-packages" not in spec.origin:
-        print("benchmarks: otel_perf is imported from its sources; run 'make bench-startup'", file=sys.stderr)
-        raise SystemExit(2)
+def pythons(environments: Path) -> dict[str, Path]:
+    """The interpreter of each distribution's environment.
+
+    Raises:
+        SystemExit: One is missing, has both distributions, or has otel_perf without bytecode, which each start would compile anew.
+    """
+    found = {impl: environments / impl / "bin" / "python" for impl in _IMPLEMENTATIONS}
+    for impl, python in found.items():
+        installed = {path.name for path in python.parents[1].glob("lib/python*/site-packages/*")}
+        if not python.exists() or ("otel_perf" in installed) is not (impl == "otel_perf"):
+            raise SystemExit(
+                f"benchmarks: {python} is not that of an environment with {impl} alone; run 'make bench-startup'"
+            )
+    if not list(found["otel_perf"].parents[1].glob("lib/python*/site-packages/otel_perf/__pycache__/distro.*.pyc")):
+        raise SystemExit("benchmarks: otel_perf is not installed with bytecode; run 'make bench-startup'")
+    return found
 
 
-def measure(rounds: int) -> dict[str, Any]:
+def measure(rounds: int, environments: Path) -> dict[str, Any]:
     """Starts all variants in turn.
 
     Args:
         rounds: How often each is started.
+        environments: Folder with an environment for each distribution.
 
     Returns:
         What is written as JSON.
     """
-    variants = [_Variant(None, None)]
-    variants += [_Variant(impl, exporter) for exporter in EXPORTERS for impl in _CHOICE]
+    found = pythons(environments)
+    variants = [_Variant(None, None, found["stock"])]
+    variants += [_Variant(impl, exporter, found[impl]) for exporter in EXPORTERS for impl in _IMPLEMENTATIONS]
     collector = _Collector()
     # Seeded, so that two runs have the same order.
     order = random.Random(1)
@@ -266,11 +272,16 @@ def main() -> None:
     """Measures, prints and optionally writes the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description="Cost of a start.")
     parser.add_argument("--rounds", type=at_least(ROUNDS_MIN), default=ROUNDS_DEFAULT, help="starts of each variant")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=Path(".venv-bench/alone"),
+        help="folder with the virtual environments otel_perf and stock",
+    )
     parser.add_argument("--json", metavar="PATH", help="where to write the results")
     options = parser.parse_args()
     machine.require_release_build()
-    require_bytecode()
-    result = measure(options.rounds)
+    result = measure(options.rounds, options.environments)
     show(result)
     machine.write(options.json, {**result, **machine.description()})
 

@@ -45,7 +45,27 @@ def load(group: str, name: str) -> Any:
     """
     for entry_point in entry_points(group=group, name=name):
         return entry_point.load()
-    raise RuntimeError(f"{name!r} is not installed (entry point group {group!r})")
+    raise _not_installed(group, name)
+
+
+def require(signal: str, wanted: list[str]) -> None:
+    """Checks that exporters are installed, without loading them.
+
+    Args:
+        signal: ``metrics``, ``traces`` or ``logs``.
+        wanted: Entry point names.
+
+    Raises:
+        RuntimeError: One of them is not.
+    """
+    group = f"opentelemetry_{signal}_exporter"
+    for name in wanted:
+        if not entry_points(group=group, name=name):
+            raise _not_installed(group, name)
+
+
+def _not_installed(group: str, name: str) -> RuntimeError:
+    return RuntimeError(f"{name!r} is not installed (entry point group {group!r})")
 
 
 def exporter_names(signal: str) -> list[str]:

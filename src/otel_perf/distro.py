@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
+from opentelemetry._logs import set_logger_provider
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
-from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR, OTEL_PYTHON_DISTRO
+from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
@@ -16,20 +17,20 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_perf import _components, config
+from otel_perf._logs import LazyLoggerProvider
 from otel_perf.config import Settings
-from otel_perf.metrics import MeterProvider, NoOpMeterProvider
+from otel_perf.metrics import MeterProvider
 from otel_perf.segment import open_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["OtelPerfConfigurator", "OtelPerfDistro", "configure", "logger_provider", "warn_if_another_distro_won"]
+__all__ = ["OtelPerfConfigurator", "OtelPerfDistro", "configure"]
 
 _logger = logging.getLogger(__name__)
 
 _NAME = "otel_perf"
 _PROMETHEUS = "prometheus"
-_LOGGER_PROVIDER = "OTEL_PYTHON_LOGGER_PROVIDER"
 _LOGGING_HANDLER = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
 
 
@@ -60,6 +61,8 @@ class OtelPerfConfigurator:
         config.sanitise()
         settings = Settings.from_environment()
         if settings.disabled:
+            from otel_perf.metrics._noop import NoOpMeterProvider  # noqa: PLC0415 - nearly no program needs it.
+
             set_meter_provider(NoOpMeterProvider())
             return
         parts = _Parts(settings, kwargs)
@@ -159,15 +162,15 @@ class _Parts:
                 provider.add_span_processor(processor(exporter))
 
     def logs(self) -> None:
-        """Builds the SDK's logger provider; where nothing is exported, only when somebody first asks for it."""
+        """Sets the SDK's logger provider; it is made when somebody first asks for it, unless something is asked for that cannot wait."""
         names = self._names("logs")
         handler = self._kwargs.get("setup_logging_handler")
         if handler is None:
             handler = config.read(_LOGGING_HANDLER).lower() == "true"
-        wanted = ("log_record_processors", "export_log_record_processor", "logger_configurator")
-        if not (names or handler or any(self._kwargs.get(name) for name in wanted)):
-            _LazyLogs.resource = self._resource
-            os.environ.setdefault(_LOGGER_PROVIDER, _NAME)
+        eager = ("log_record_processors", "export_log_record_processor", "logger_configurator")
+        if not (handler or any(self._kwargs.get(name) for name in eager)):
+            _components.require("logs", names)
+            set_logger_provider(LazyLoggerProvider(names, self._resource, self._arguments))
             return
         from opentelemetry.sdk._configuration import _init_logging  # noqa: PLC0415 - see _components.
 
@@ -183,17 +186,6 @@ class _Parts:
         )
 
 
-class _LazyLogs:
-    resource: Resource | None = None
-
-
-def logger_provider() -> Any:
-    """The SDK's logger provider, made when the API first asks for one (entry point ``opentelemetry_logger_provider``)."""
-    from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415 - see _components.
-
-    return LoggerProvider(resource=_LazyLogs.resource)
-
-
 def configure(**kwargs: Any) -> None:
     """Sets up metrics, traces and logs from code, as ``opentelemetry-instrument`` does before the program starts.
 
@@ -207,16 +199,3 @@ def configure(**kwargs: Any) -> None:
     """
     OtelPerfDistro().configure()
     OtelPerfConfigurator().configure(raise_errors=True, **kwargs)
-
-
-def warn_if_another_distro_won() -> None:
-    """Says so if the wrapper chose another distribution's configurator although otel_perf is installed and nobody chose."""
-    chosen = config.read(OTEL_PYTHON_CONFIGURATOR)
-    if not OtelPerfConfigurator._has_run and chosen in ("", _NAME):
-        _logger.warning(
-            "otel_perf is installed but another distribution was started; set %s=%s and %s=%s to use otel_perf",
-            OTEL_PYTHON_DISTRO,
-            _NAME,
-            OTEL_PYTHON_CONFIGURATOR,
-            _NAME,
-        )

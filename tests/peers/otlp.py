@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 
 class Receiver:
@@ -22,12 +23,14 @@ class Receiver:
         endpoint: URL to export to, of the protocol that the receiver speaks.
         requests: Decoded metrics requests in the order of arrival.
         spans: Decoded trace requests.
+        logs: Decoded log requests.
     """
 
     def __init__(self) -> None:
         self.endpoint = ""
         self.requests: list[Any] = []
         self.spans: list[Any] = []
+        self.logs: list[Any] = []
         self._arrived = threading.Condition()
 
     def take(self, into: list[Any], request: Any) -> None:
@@ -85,7 +88,7 @@ def flatten(request: Any) -> dict[tuple[str, str, frozenset[tuple[str, Any]]], A
     return found
 
 
-class _Service(metrics_service_pb2_grpc.MetricsServiceServicer):
+class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
     def __init__(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
@@ -94,14 +97,34 @@ class _Service(metrics_service_pb2_grpc.MetricsServiceServicer):
         return metrics_service_pb2.ExportMetricsServiceResponse()
 
 
+class _Traces(trace_service_pb2_grpc.TraceServiceServicer):
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - the name of the RPC.
+        self._receiver.take(self._receiver.spans, request)
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+class _Logs(logs_service_pb2_grpc.LogsServiceServicer):
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - the name of the RPC.
+        self._receiver.take(self._receiver.logs, request)
+        return logs_service_pb2.ExportLogsServiceResponse()
+
+
 @contextmanager
 def grpc_receiver(port: int = 0) -> Iterator[Receiver]:
     """A receiver that speaks OTLP over gRPC."""
     receiver = Receiver()
     server = grpc.server(ThreadPoolExecutor(2))
     metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        _Service(receiver), server
+        _Metrics(receiver), server
     )
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(receiver), server)  # type: ignore[no-untyped-call]
+    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(_Logs(receiver), server)  # type: ignore[no-untyped-call]
     receiver.endpoint = f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     try:
@@ -114,17 +137,19 @@ def grpc_receiver(port: int = 0) -> Iterator[Receiver]:
 def http_receiver(port: int = 0) -> Iterator[Receiver]:
     """A receiver that speaks OTLP over HTTP with protobuf bodies."""
     receiver = Receiver()
+    signals: dict[str, tuple[Any, list[Any]]] = {
+        "/v1/metrics": (metrics_service_pb2.ExportMetricsServiceRequest, receiver.requests),
+        "/v1/traces": (trace_service_pb2.ExportTraceServiceRequest, receiver.spans),
+        "/v1/logs": (logs_service_pb2.ExportLogsServiceRequest, receiver.logs),
+    }
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            if self.path == "/v1/metrics":
-                request = metrics_service_pb2.ExportMetricsServiceRequest.FromString(body)
-                receiver.take(receiver.requests, request)
-            else:
-                receiver.take(receiver.spans, trace_service_pb2.ExportTraceServiceRequest.FromString(body))
+            message, into = signals[self.path]
+            receiver.take(into, message.FromString(body))
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -12,8 +12,9 @@ import pytest
 
 import otel_perf
 from otel_perf import distro
-from otel_perf.distro import OtelPerfConfigurator, OtelPerfDistro, warn_if_another_distro_won
-from otel_perf.metrics import NoOpMeterProvider
+from otel_perf._rivals import warn_if_another_distro_won
+from otel_perf.distro import OtelPerfConfigurator, OtelPerfDistro
+from otel_perf.metrics._noop import NoOpMeterProvider
 from tests.peers.program import Finished, run
 from tests.peers.prometheus import free_port
 
@@ -52,7 +53,6 @@ def test_star_import_gives_the_public_names() -> None:
 ENTRY_POINTS = {
     "opentelemetry_distro": "otel_perf",
     "opentelemetry_configurator": "otel_perf",
-    "opentelemetry_logger_provider": "otel_perf",
     "opentelemetry_environment_variables": "otel_perf",
     "opentelemetry_pre_instrument": "otel_perf",
 }
@@ -135,7 +135,7 @@ def script(code: str, **env: Any) -> Finished:
 PROVIDERS = (
     "from opentelemetry import metrics, trace, _logs\n"
     "for p in (metrics.get_meter_provider(), trace.get_tracer_provider(), _logs.get_logger_provider()):\n"
-    "    print(type(p).__module__.split('.')[0], type(p).__name__, p._resource.attributes.get('k') if hasattr(p, '_resource')"
+    "    print(p.__class__.__module__.split('.')[0], p.__class__.__name__, p._resource.attributes.get('k') if hasattr(p, '_resource')"
     " else getattr(p, 'resource', None) and p.resource.attributes.get('k') if not hasattr(p, '_sdk_config')"
     " else p._sdk_config.resource.attributes.get('k'))\n"
 )
@@ -214,16 +214,70 @@ def test_arguments_of_the_sdks_configurator_are_passed_on() -> None:
 
 
 def test_loggers_are_made_when_they_are_asked_for() -> None:
-    """Where no logs are exported the logs SDK is loaded only when somebody asks for a logger provider."""
+    """The logs SDK is loaded only when somebody looks at what the provider is, and it is the SDK's then."""
     code = (
         "import sys, otel_perf; otel_perf.configure(resource_attributes={'k': 'v'})\n"
+        "from opentelemetry._logs import get_logger_provider; provider = get_logger_provider()\n"
         "print('opentelemetry.sdk._logs' in sys.modules)\n"
-        "from opentelemetry._logs import get_logger_provider\n"
-        "print(get_logger_provider().resource.attributes['k'], 'opentelemetry.sdk._logs' in sys.modules)\n"
+        "print(provider.resource.attributes['k'], provider is get_logger_provider())\n"
+        "from opentelemetry.sdk._logs import LoggerProvider\n"
+        "print(isinstance(provider, LoggerProvider), provider.force_flush(), provider.get_logger('a') is not None)\n"
+        "try: provider.nonsense\n"
+        "except AttributeError as error: print(error)\n"
+        "provider.shutdown()\n"
     )
     done = script(code)
 
-    assert (done.out, done.err) == ("False\nv True\n", "")
+    assert done.out.splitlines() == [
+        "False",
+        "v True",
+        "True True True",
+        "'LoggerProvider' object has no attribute 'nonsense'",
+    ]
+    assert done.err == ""
+
+
+def test_a_log_exporter_that_is_not_installed_is_said_at_once() -> None:
+    """That the exporter is loaded later does not hide that it is not there."""
+    done = script("import otel_perf; otel_perf.configure(log_exporter_names=['nonsense'])")
+
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith("RuntimeError: 'nonsense' is not installed")
+
+
+def test_a_log_exporter_that_fails_breaks_nobodys_logging() -> None:
+    """An exporter that cannot be made when the first logger is asked for is one line, and the logger works."""
+    code = (
+        "import otel_perf\n"
+        "from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter\n"
+        "otel_perf.configure(log_exporter_names=['otlp_proto_http'], exporter_args_map={OTLPLogExporter: {'nonsense': 1}})\n"
+        "from opentelemetry._logs import get_logger; get_logger('a').emit(body='b'); print('runs on')\n"
+    )
+    done = script(code)
+
+    assert (done.code, done.out) == (0, "runs on\n")
+    assert done.err.startswith("No logs to otlp_proto_http: TypeError: ")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_several_threads_that_log_first_share_one_provider() -> None:
+    """The provider is made once, however many threads ask for it at once, and a forked child makes its own."""
+    code = (
+        "import os, threading, otel_perf; otel_perf.configure()\n"
+        "from opentelemetry._logs import get_logger_provider\n"
+        "provider = get_logger_provider(); begin = threading.Barrier(8); found = []\n"
+        "def work(): begin.wait(); found.append(provider._provider())\n"
+        "with provider._lock:\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0: provider.get_logger('child'); os._exit(0)\n"
+        "print(os.waitpid(pid, 0)[1])\n"
+        "threads = [threading.Thread(target=work) for _ in range(8)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "print(len(set(map(id, found))))\n"
+    )
+
+    assert script(code).out == "0\n1\n"
 
 
 def test_a_configuration_file_is_left_to_the_stock_sdk() -> None:

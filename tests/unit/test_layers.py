@@ -65,6 +65,8 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.environment_variables": set(),
     "otel_perf.config": {"otel_perf.environment_variables"},
     "otel_perf._components": {"otel_perf.config"},
+    "otel_perf._logs": {"otel_perf._components"},
+    "otel_perf._rivals": set(),
     "otel_perf.segment": {"otel_perf.environment_variables"},
     "otel_perf.exporters": set(),
     "otel_perf.exporters.prometheus": set(),
@@ -83,14 +85,15 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.metrics": {
         "otel_perf.metrics._instruments",
         "otel_perf.metrics._meter",
-        "otel_perf.metrics._noop",
         "otel_perf.metrics._provider",
     },
     "otel_perf.distro": {
         "otel_perf._components",
+        "otel_perf._logs",
         "otel_perf.config",
         "otel_perf.exporters.prometheus",
         "otel_perf.metrics",
+        "otel_perf.metrics._noop",
         "otel_perf.segment",
     },
 }
@@ -123,6 +126,13 @@ def test_the_launcher_loads_nothing(module: str) -> None:
         module,
     }
     assert "opentelemetry.sdk" not in done.out
+
+
+def test_the_hook_that_every_distribution_runs_loads_nothing() -> None:
+    """Where another distribution is started, looking for it loads neither the SDK nor native code."""
+    code = "import sys, otel_perf._rivals; print(*[m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'otel_perf'))])"
+
+    assert set(run("-c", code, wrapper=False).out.split()) == {"otel_perf", "otel_perf._rivals"}
 
 
 def test_settings_do_not_load_the_sdk() -> None:

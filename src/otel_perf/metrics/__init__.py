@@ -12,7 +12,6 @@ from otel_perf._core import (
 )
 from otel_perf.metrics._instruments import memory_usage
 from otel_perf.metrics._meter import Meter
-from otel_perf.metrics._noop import NoOpMeterProvider
 from otel_perf.metrics._provider import MeterProvider
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "Histogram",
     "Meter",
     "MeterProvider",
-    "NoOpMeterProvider",
     "UpDownCounter",
     "memory_usage",
 ]

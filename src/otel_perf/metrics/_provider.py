@@ -13,7 +13,6 @@ from otel_perf import segment as segments
 from otel_perf.config import Settings
 from otel_perf.metrics._consumer import NativeConsumer, ReaderOptions
 from otel_perf.metrics._meter import Meter
-from otel_perf.metrics._noop import NoOpMeter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,13 +91,13 @@ class MeterProvider(sdk.MeterProvider):
         attributes: Attributes = None,
     ) -> APIMeter:
         """Returns the meter of an instrumentation scope, see `opentelemetry.metrics.MeterProvider.get_meter`."""
-        if self._disabled:
-            return NoOpMeter(name, version=version, schema_url=schema_url)
         if self._shutdown:
             _logger.warning("A shutdown `MeterProvider` can not provide a `Meter`")
-            return NoOpMeter(name, version=version, schema_url=schema_url)
-        if not name:
+        elif not name:
             _logger.warning("Meter name cannot be None or empty.")
+        if self._disabled or self._shutdown or not name:
+            from otel_perf.metrics._noop import NoOpMeter  # noqa: PLC0415 - nearly no program needs it.
+
             return NoOpMeter(name, version=version, schema_url=schema_url)
         scope = InstrumentationScope(name, version, schema_url, attributes)
         with self._meter_lock:

@@ -1,0 +1,69 @@
+"""The few figures that the project's README shows, chosen from the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Row = tuple[str, str, str, str]
+HEAD = ("", "otel_perf", "stock SDK", "stock / otel_perf")
+_CALLS = [
+    ("counter.add", "reused", "`counter.add(1, attributes)`"),
+    ("counter.add", "literal", "`counter.add(1, {...})`, the dict made for the call"),
+    ("counter.add", "bound", "`counter.bind(attributes)`, then `add(1)`"),
+    ("histogram.record explicit", "reused", "`histogram.record(x, attributes)`"),
+    ("histogram.record explicit", "literal", "`histogram.record(x, {...})`"),
+    ("histogram.record exponential", "reused", "the same, exported with exponential buckets"),
+]
+
+
+def rows(results: dict[str, Any]) -> Iterator[Row]:
+    """Rows of the table: what, otel_perf, stock, their quotient.
+
+    Args:
+        results: Contents of the JSON files by name.
+
+    Returns:
+        Cells as text; empty where there is nothing to compare with.
+    """
+    yield from _recording(results["record"])
+    yield from _starting(results["startup"])
+    yield from _memory(results["memory"])
+    largest = results["accuracy"]["figures"][0]
+    yield "largest error of p50 to p99.9, at full precision", f"{largest['value']:.2%}", "", ""
+
+
+def _recording(result: dict[str, Any]) -> Iterator[Row]:
+    found = {
+        (case["case"], case["dict"], case["impl"]): case["ns"] for case in result["cases"] if case["attributes"] == 2
+    }
+    for case, kind, text in _CALLS:
+        ours, stock = found[case, kind, "otel_perf"], found.get((case, kind, "stock"))
+        yield (
+            f"{text}, two attributes",
+            f"{ours:,.1f} ns",
+            "" if stock is None else f"{stock:,.0f} ns",
+            "" if stock is None else f"{stock / ours:,.0f}",
+        )
+
+
+def _starting(result: dict[str, Any]) -> Iterator[Row]:
+    found = {(one["impl"], one["exporter"]): one for one in result["variants"]}
+    for exporter, text in (("prometheus", "the Prometheus endpoint"), ("otlp", "OTLP for all three signals")):
+        ours, stock = found["otel_perf", exporter], found["stock", exporter]
+        for field, what, scale, unit in (
+            ("cpu_ms", "CPU time of starting and ending", 1.0, "ms"),
+            ("end_bytes", "resident size", 1e6, "MB"),
+        ):
+            a, b = ours[field]["median"] / scale, stock[field]["median"] / scale
+            yield f"{what} with {text}", f"{a:,.1f} {unit}", f"{b:,.1f} {unit}", f"{b / a:.2f}"
+
+
+def _memory(result: dict[str, Any]) -> Iterator[Row]:
+    sizes = result["resident"]
+    for moment, text in (
+        ("rss_histograms", "resident size added by 1,000 histogram series"),
+        ("rss_recorded", "the same and a million attribute sets on a counter"),
+    ):
+        ours, stock = (sizes[impl][moment]["median"] for impl in ("otel_perf", "stock"))
+        yield text, f"{ours / 1e6:,.1f} MB", f"{stock / 1e6:,.1f} MB", f"{stock / ours:,.1f}"
