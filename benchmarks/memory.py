@@ -257,7 +257,6 @@ def _figures(result: dict[str, Any]) -> list[dict[str, Any]]:
     wanted: list[tuple[str, float, float]] = []
     for name, state in result["state"].items():
         wanted.append((f"segment, {name}, bytes", state["segment"], LIMIT))
-        wanted.append((f"used and process caches, {name}, bytes", state["used_and_caches"], LIMIT))
     for moment in _MOMENTS:
         grown = {impl: result["resident"][impl][f"rss_{moment}"]["median"] for impl in ("otel_perf", "stock")}
         wanted.append((f"resident growth, {moment}, otel_perf / stock", grown["otel_perf"] / grown["stock"], 1))

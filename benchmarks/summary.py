@@ -13,7 +13,7 @@ _CALLS = [
     ("counter.add", "bound", "`counter.bind(attributes)`, then `add(1)`"),
     ("histogram.record explicit", "reused", "`histogram.record(x, attributes)`"),
     ("histogram.record explicit", "literal", "`histogram.record(x, {...})`"),
-    ("histogram.record exponential", "reused", "the same, exported with exponential buckets"),
+    ("histogram.record exponential", "reused", "`histogram.record(x, attributes)`, exported with exponential buckets"),
 ]
 
 
