@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs as api
@@ -43,23 +43,20 @@ class LazyLoggerProvider(api.LoggerProvider):
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def _renew_lock(self) -> None:
-        self._lock = Lock()
+        # Reentrant, because what is logged while the provider is being made may come back here.
+        self._lock = RLock()
 
     def _provider(self) -> LoggerProvider:
         with self._lock:
             if self._made is None:
-                self._made = self._make()
+                from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415 - what this module is for.
+
+                self._made = LoggerProvider(
+                    resource=self._log_resource, _logger_configurator=_components.scope_configurator("logger")
+                )
+                for name in self._exporters:
+                    self._add_exporter(self._made, name)
             return self._made
-
-    def _make(self) -> LoggerProvider:
-        from opentelemetry.sdk._logs import LoggerProvider  # noqa: PLC0415 - what this module is for.
-
-        provider = LoggerProvider(
-            resource=self._log_resource, _logger_configurator=_components.scope_configurator("logger")
-        )
-        for name in self._exporters:
-            self._add_exporter(provider, name)
-        return provider
 
     def _add_exporter(self, provider: LoggerProvider, name: str) -> None:
         from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415 - as above.

@@ -252,3 +252,40 @@ def test_attributes_that_are_no_longer_cached_are_given_back_at_once(make: Make)
 
     held = sum(sys.getrefcount(text) for text in texts) - before
     assert 10 <= held <= 20
+
+
+class Holder:
+    """An object whose attributes are used as attributes of recordings."""
+
+    def __init__(self) -> None:
+        self.key = "first"
+        self.other = 1
+
+
+def _set(holder: Any, value: str) -> None:
+    holder.key = value
+
+
+OBJECT_CHANGES: dict[str, Callable[[Any, str], object]] = {
+    "an assignment": _set,
+    "setattr": lambda holder, value: setattr(holder, "key", value),
+    "its dict": lambda holder, value: holder.__dict__.update(key=value),
+    "an item of its dict": lambda holder, value: holder.__dict__.__setitem__("key", value),
+    "a deletion and an assignment": lambda holder, value: (delattr(holder, "key"), _set(holder, value)),
+    "a new dict": lambda holder, value: setattr(holder, "__dict__", {"key": value, "other": 1}),
+}
+
+
+@pytest.mark.parametrize("change", OBJECT_CHANGES)
+def test_the_dict_of_an_object_may_change_with_the_object(change: str, made: Instrumented) -> None:
+    """Attributes that are an object's own are those that it has at the moment of each recording."""
+    for _ in range(3):
+        holder = Holder()
+        for number in range(40):
+            for _ in range(2):
+                made.record(1, holder.__dict__)
+            OBJECT_CHANGES[change](holder, f"{number}")
+
+    last = made.method == "set"
+    values = ["first", *(f"{number}" for number in range(39))]
+    assert made.points() == {frozenset({("key", value), ("other", 1)}): 1 if last else 6 for value in values}

@@ -260,6 +260,22 @@ def test_a_log_exporter_that_fails_breaks_nobodys_logging() -> None:
     assert len(done.err.splitlines()) == 1
 
 
+def test_what_is_logged_while_the_provider_is_made_does_not_wait_for_it() -> None:
+    """A handler that passes Python's log records on asks for a logger while the provider says that an exporter failed."""
+    code = (
+        "import logging, otel_perf\n"
+        "from opentelemetry._logs import get_logger\n"
+        "from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter\n"
+        "otel_perf.configure(log_exporter_names=['otlp_proto_http'], exporter_args_map={OTLPLogExporter: {'nonsense': 1}})\n"
+        "class Handler(logging.Handler):\n"
+        "    def emit(self, record): get_logger('handler').emit(body=record.getMessage()); print('passed on')\n"
+        "logging.getLogger().addHandler(Handler())\n"
+        "get_logger('a').emit(body='b'); print('runs on')\n"
+    )
+
+    assert script(code).out.splitlines() == ["passed on", "runs on"]
+
+
 def test_several_threads_that_log_first_share_one_provider() -> None:
     """The provider is made once, however many threads ask for it at once, and a forked child makes its own."""
     code = (

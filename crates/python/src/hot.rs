@@ -18,7 +18,7 @@ use pyo3::type_object::PyTypeInfo;
 use crate::gate::Gate;
 use crate::hooks;
 use crate::instruments::{
-    Bound1, BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Instrument,
+    BoundCounter, BoundGauge, BoundHistogram, BoundSeries, BoundUpDownCounter, Counter, Gauge, Histogram, Instrument,
     UpDownCounter,
 };
 use crate::number::{number, plain_number, refused, Accepts};
@@ -182,7 +182,7 @@ unsafe fn call<'a>(
 #[allow(clippy::inline_always)]
 #[inline(always)]
 unsafe fn call_bound<'a>(
-    inner: &'a Bound1,
+    inner: &'a BoundSeries,
     method: &str,
     accepts: Accepts,
     args: *const Object,

@@ -243,7 +243,7 @@ impl Instrument {
 }
 
 /// A bound instrument's series with what its recordings are checked and reported by.
-pub struct Bound1 {
+pub struct BoundSeries {
     pub instrument: Py<PyAny>,
     pub gate: Gate,
     /// None if the segment had no room for the instrument.
@@ -293,7 +293,7 @@ macro_rules! instrument_class {
             fn bind(slf: &Bound<'_, Self>, attributes: Option<&Bound<'_, PyAny>>) -> $bound {
                 let inner = &slf.get().inner;
                 $bound {
-                    inner: Bound1 {
+                    inner: BoundSeries {
                         instrument: slf.clone().into_any().unbind(),
                         gate: inner.gate.clone(),
                         series: hooks::guarded(&inner.gate.segment, || inner.find(attributes)).flatten(),
@@ -305,7 +305,7 @@ macro_rules! instrument_class {
         #[doc = concat!("See `_core.pyi`.")]
         #[pyclass(frozen, weakref, module = "otel_perf._core", name = $bound_name)]
         pub struct $bound {
-            pub inner: Bound1,
+            pub inner: BoundSeries,
         }
 
         #[pymethods]

@@ -119,7 +119,8 @@ fn mix(x: u64) -> u64 {
     x ^ (x >> 33)
 }
 
-/// Version of an exact dict: a number that is new at every creation and change of any dict (PEP 509). `CPython` 3.14 dropped it.
+/// Version of an exact dict: a number that is new at every creation and change of any dict (PEP 509). `CPython` 3.14 dropped it, and 3.13 does
+/// not keep it for the dict of an object's attributes (the kind with `ma_values`), which assignments to the object change.
 ///
 /// # Safety
 /// `dict` is an exact dict, the GIL is held.
@@ -129,7 +130,12 @@ unsafe fn version(dict: Object) -> u64 {
     // SAFETY: the caller promises a dict.
     #[allow(deprecated)]
     unsafe {
-        (*dict.cast::<ffi::PyDictObject>()).ma_version_tag
+        let dict = dict.cast::<ffi::PyDictObject>();
+        if (*dict).ma_values.is_null() {
+            (*dict).ma_version_tag
+        } else {
+            NO_VERSION
+        }
     }
     #[cfg(Py_3_14)]
     {
