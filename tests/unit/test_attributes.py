@@ -266,12 +266,17 @@ def _set(holder: Any, value: str) -> None:
     holder.key = value
 
 
+def _set_again(holder: Any, value: str) -> None:
+    del holder.key
+    holder.key = value
+
+
 OBJECT_CHANGES: dict[str, Callable[[Any, str], object]] = {
     "an assignment": _set,
     "setattr": lambda holder, value: setattr(holder, "key", value),
     "its dict": lambda holder, value: holder.__dict__.update(key=value),
     "an item of its dict": lambda holder, value: holder.__dict__.__setitem__("key", value),
-    "a deletion and an assignment": lambda holder, value: (delattr(holder, "key"), _set(holder, value)),
+    "a deletion and an assignment": _set_again,
     "a new dict": lambda holder, value: setattr(holder, "__dict__", {"key": value, "other": 1}),
 }
 
