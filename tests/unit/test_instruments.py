@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -303,3 +304,37 @@ def test_several_reasons_are_counted_apart(make: Callable[[str], Instrumented]) 
 
     assert counter.points() == {NONE: 3}
     assert counter.drops() == {"negative": 2, "non_finite": 1, "wrong_type": 1}
+
+
+@kinds
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
+def test_an_exception_that_ends_the_program_passes(
+    exception: type[BaseException], kind: str, make: Callable[[str], Instrumented], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a signal handler raises while a recording is in Python code, such as KeyboardInterrupt, reaches the caller, and nothing is recorded."""
+
+    class Interrupted:
+        def __str__(self) -> str:
+            raise exception
+
+    class InterruptedHandler(logging.Handler):
+        def emit(self, _: logging.LogRecord) -> None:
+            raise exception
+
+    def bind_and_record(amount: float, attributes: Any) -> None:
+        native.bound(attributes)(amount)
+
+    native = make(kind)
+    for call in (native.record, bind_and_record):
+        with pytest.raises(exception):
+            call(1, {"key": Interrupted()})
+    logger, handler = logging.getLogger("otel_perf.metrics._instruments"), InterruptedHandler()
+    logger.addHandler(handler)
+    for record in (native.record, native.bound()):
+        _instruments._reported.clear()
+        with pytest.raises(exception):
+            record(float("nan"))
+    logger.removeHandler(handler)
+
+    assert native.drops() == {"non_finite": 2}
+    assert native.points() == {}

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use otel_perf_core::drops::Drop;
 use otel_perf_core::segment::Segment;
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
@@ -23,21 +24,37 @@ pub fn set_hooks(py: Python<'_>, clean: Py<PyAny>, ignored: Py<PyAny>) {
     let _ = HOOKS.set(py, Hooks { clean, ignored });
 }
 
-/// A plain dict of clean attributes; an empty one if there are no hooks or they fail.
-pub fn clean<'py>(attributes: &Bound<'py, PyAny>) -> Bound<'py, PyDict> {
+/// A plain dict of clean attributes; an empty one if there are no hooks or they fail. `None` if the program is being ended meanwhile, see
+/// [`ends_program`].
+pub fn clean<'py>(attributes: &Bound<'py, PyAny>) -> Option<Bound<'py, PyDict>> {
     let py = attributes.py();
-    HOOKS
-        .get(py)
-        .and_then(|hooks| hooks.clean.bind(py).call1((attributes,)).ok())
-        .and_then(|cleaned| cleaned.cast_into::<PyDict>().ok())
-        .unwrap_or_else(|| PyDict::new(py))
+    let Some(hooks) = HOOKS.get(py) else {
+        return Some(PyDict::new(py));
+    };
+    match hooks.clean.bind(py).call1((attributes,)) {
+        Ok(cleaned) => Some(cleaned.cast_into::<PyDict>().unwrap_or_else(|_| PyDict::new(py))),
+        Err(error) if ends_program(py, &error) => {
+            error.restore(py);
+            None
+        }
+        Err(_) => Some(PyDict::new(py)),
+    }
 }
 
-/// Tells Python of an ignored recording; whatever goes wrong there stays there.
+/// Tells Python of an ignored recording; whatever goes wrong there stays there, but for what [`ends_program`].
 pub fn ignored(py: Python<'_>, kind: &str, name: &str, reason: &str, amount: &Bound<'_, PyAny>) {
     if let Some(hooks) = HOOKS.get(py) {
-        let _ = hooks.ignored.bind(py).call1((kind, name, reason, amount));
+        match hooks.ignored.bind(py).call1((kind, name, reason, amount)) {
+            Err(error) if ends_program(py, &error) => error.restore(py),
+            _ => {}
+        }
     }
+}
+
+/// Whether an exception is none of telemetry's faults: a signal handler that ran while Python code of ours did has raised `KeyboardInterrupt` or
+/// `SystemExit`. It is left set, and the recording method raises it.
+fn ends_program(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py)
 }
 
 /// Panics that were caught so far.

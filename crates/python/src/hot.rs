@@ -33,6 +33,17 @@ fn none() -> Object {
     }
 }
 
+/// The answer of a call that recorded nothing: `None`, or null if an exception is set.
+#[cold]
+fn nothing() -> Object {
+    // SAFETY: the GIL is held.
+    if unsafe { ffi::PyErr_Occurred() }.is_null() {
+        none()
+    } else {
+        ptr::null_mut()
+    }
+}
+
 fn raise(py: Python<'_>, error: PyErr) -> Object {
     error.restore(py);
     ptr::null_mut()
@@ -152,7 +163,7 @@ unsafe fn unusual_amount(gate: &Gate, object: Object, accepts: Accepts) -> Resul
         return Ok(amount);
     };
     let _ = hooks::guarded(&gate.segment, || gate.ignore(reason, &object));
-    Err(none())
+    Err(nothing())
 }
 
 /// What every unbound recording method does before it writes; `Err` is the answer of a call that writes nothing.
@@ -173,7 +184,7 @@ unsafe fn call<'a>(
         let amount = amount(&inner.gate, given.amount, accepts)?;
         match inner.series(Python::assume_attached(), given.attributes) {
             Some(series) => Ok((series, amount)),
-            None => Err(none()),
+            None => Err(nothing()),
         }
     }
 }
@@ -214,7 +225,7 @@ pub fn observe(inner: &Instrument, value: &Bound<'_, PyAny>, attributes: Option<
             series.set(amount);
         }
     }
-    Ok(())
+    PyErr::take(value.py()).map_or(Ok(()), Err)
 }
 
 macro_rules! method {

@@ -66,7 +66,8 @@ impl Instrument {
         }
     }
 
-    /// The series of `attributes`, a borrowed object or null. `None` means that the recording is lost, and counted as such.
+    /// The series of `attributes`, a borrowed object or null. `None` means that the recording is lost, and counted as such, unless
+    /// an exception is set.
     ///
     /// # Safety
     /// The GIL is held. The answer is used only until Python code may run.
@@ -123,7 +124,7 @@ impl Instrument {
         // SAFETY: a live object or null; the GIL is held.
         let attributes = unsafe { Bound::from_borrowed_ptr_or_opt(py, attributes) };
         let found = hooks::guarded(&self.gate.segment, || self.find(attributes.as_ref())).flatten();
-        if found.is_none() {
+        if found.is_none() && !PyErr::occurred(py) {
             self.gate.segment.count_drop(Drop::NoInstrument);
         }
         let found = found?;
@@ -181,7 +182,7 @@ impl Instrument {
         if attributes.cast::<PyMapping>().is_err() {
             self.gate.segment.count_drop(Drop::WrongType);
         }
-        let cleaned = hooks::clean(attributes);
+        let cleaned = hooks::clean(attributes)?;
         match cleaned
             .cast::<PyMapping>()
             .map_err(Into::into)
@@ -290,15 +291,19 @@ macro_rules! instrument_class {
                 self.inner.repr()
             }
             #[pyo3(signature = (attributes=None))]
-            fn bind(slf: &Bound<'_, Self>, attributes: Option<&Bound<'_, PyAny>>) -> $bound {
+            fn bind(slf: &Bound<'_, Self>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<$bound> {
                 let inner = &slf.get().inner;
-                $bound {
+                let series = hooks::guarded(&inner.gate.segment, || inner.find(attributes)).flatten();
+                if let Some(error) = PyErr::take(slf.py()) {
+                    return Err(error);
+                }
+                Ok($bound {
                     inner: BoundSeries {
                         instrument: slf.clone().into_any().unbind(),
                         gate: inner.gate.clone(),
-                        series: hooks::guarded(&inner.gate.segment, || inner.find(attributes)).flatten(),
+                        series,
                     },
-                }
+                })
             }
         }
 
