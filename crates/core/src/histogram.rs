@@ -18,6 +18,9 @@
 //! When no page can be had at all, [`Histogram::record`] answers [`Recorded::NoRoom`] and the caller counts the value in the
 //! overflow series, whose header carries one 64-bit count per octave and therefore always has room.
 
+// The glue is compiled for size and would call these; a call costs a tenth of a recording.
+#![allow(clippy::inline_always)]
+
 mod block;
 mod read;
 mod slot;
@@ -70,7 +73,7 @@ pub struct Histogram<'a> {
 
 impl<'a> Histogram<'a> {
     /// The histogram whose header begins at byte `at`.
-    #[inline]
+    #[inline(always)]
     pub fn new(region: &'a Region, geometry: &'a Geometry, at: usize, has_last_resort: bool) -> Histogram<'a> {
         Histogram {
             region,
@@ -96,7 +99,7 @@ impl<'a> Histogram<'a> {
         Some(line)
     }
 
-    #[inline]
+    #[inline(always)]
     fn entry(&self, octave: usize) -> Option<&'a AtomicU32> {
         self.region.u32(self.at + ENTRIES + 4 * octave)
     }
@@ -112,18 +115,18 @@ impl<'a> Histogram<'a> {
     }
 
     /// The slot of `value`, if it exists and is far from full: nearly all recordings.
-    #[inline]
+    #[inline(always)]
     pub fn roomy_slot(&self, value: u64) -> Option<RoomySlot<'a>> {
         debug_assert!(value <= crate::hdr::MAX_VALUE);
         let octave = octave(value);
         let block = Block(self.entry(octave)?.load(Acquire));
-        let (page, slot) = match block.level()? {
-            Level::Three => {
-                let slot = (value >> octave.saturating_sub(1)) as usize & 1023;
-                (Block(self.page_reference(block, slot)?.load(Acquire)), slot % PAGE)
-            }
-            level if octave > 0 => (block, slot_in_octave(value, octave, level)),
-            _ => return None,
+        let (page, slot) = if block.is_three_digits() {
+            let slot = (value >> octave.saturating_sub(1)) as usize & 1023;
+            (Block(self.page_reference(block, slot)?.load(Acquire)), slot % PAGE)
+        } else if octave > 0 {
+            (block, block.coarse_slot(value, octave)?)
+        } else {
+            return None;
         };
         if page.0 == 0 {
             return None;
@@ -171,7 +174,7 @@ impl<'a> Histogram<'a> {
     }
 
     /// The word of a node that refers to the page of `slot`.
-    #[inline]
+    #[inline(always)]
     fn page_reference(&self, node: Block, slot: usize) -> Option<&'a AtomicU32> {
         self.region.u32(node.slots_at(self.geometry) + 4 * (slot / PAGE))
     }
@@ -361,7 +364,7 @@ impl<'a> Histogram<'a> {
     }
 
     /// Takes `value` (unit of the instrument, never NaN) into minimum and maximum.
-    #[inline]
+    #[inline(always)]
     pub fn widen_range(&self, value: f64) {
         let (Some(min), Some(max)) = (
             self.region.u64(self.at + INTERVAL_MIN),

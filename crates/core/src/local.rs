@@ -3,6 +3,9 @@
 //! A [`LocalSeries`] keeps the address of the cell in this process's lane, so that a recording is one look at the generation, one load of that
 //! address and one add. The address is looked up at the first recording of a generation, which ends with a fork or when a lane is given back.
 
+// The glue is compiled for size and would call these; a call costs a tenth of a recording.
+#![allow(clippy::inline_always)]
+
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
@@ -65,7 +68,7 @@ impl LocalSeries {
         self.id
     }
 
-    #[inline]
+    #[inline(always)]
     fn cell(&self) -> Option<&Cell> {
         if self.generation.load(Acquire) != fork::generation() {
             return self.find_cell();
@@ -94,7 +97,7 @@ impl LocalSeries {
     }
 
     /// Adds to a counter or up-down counter.
-    #[inline]
+    #[inline(always)]
     pub fn add(&self, amount: Number) {
         let Some(cell) = self.cell() else {
             return self.segment.count_drop(Drop::Corrupt);
@@ -126,7 +129,7 @@ impl LocalSeries {
     }
 
     /// Sets a gauge, or the total that a callback reported.
-    #[inline]
+    #[inline(always)]
     pub fn set(&self, value: Number) {
         match self.cell() {
             Some(cell) => cell.set(value, monotonic_ns()),
@@ -135,8 +138,6 @@ impl LocalSeries {
     }
 
     /// Records into a histogram: slot, sum, minimum and maximum, all in the series or all in its overflow series.
-    // One copy for each recording method of the interpreter's interface: a call would cost a tenth of the whole.
-    #[allow(clippy::inline_always)]
     #[inline(always)]
     pub fn record(&self, value: Number) {
         let float = value.as_f64();
@@ -167,7 +168,7 @@ impl LocalSeries {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn histogram(&self) -> Histogram<'_> {
         Histogram::new(
             self.segment.region(),

@@ -11,6 +11,9 @@
 //! A process's own `hash(str)` never leaves this file. All of it runs with the GIL held, and no step that may run Python code
 //! (step 3 does, for unusual attributes) does so while a reference into [`Lookup`] is alive.
 
+// The glue is compiled for size and would call these; a call costs a tenth of a recording.
+#![allow(clippy::inline_always)]
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -226,7 +229,7 @@ impl Lookup {
     ///
     /// # Safety
     /// `dict` is an exact dict, the GIL is held.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn by_version(&self, dict: Object) -> Option<&LocalSeries> {
         let way = self.ways[self.last_way.get()].as_ref()?;
         // SAFETY: the caller's promise.
@@ -238,7 +241,7 @@ impl Lookup {
     ///
     /// # Safety
     /// `dict` is an exact dict, the GIL is held.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn by_last_addresses(&self, dict: Object) -> Option<&LocalSeries> {
         let way = self.ways[self.last_way.get()].as_ref()?;
         // SAFETY: the caller promises an exact dict and the GIL; what `PyDict_Next` answers is only compared.
