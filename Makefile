@@ -123,6 +123,7 @@ fuzz: tools ## Fuzz attribute bytes and segment validation, FUZZ_SECONDS (60) ea
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "make: cargo-fuzz is missing; run: cargo install cargo-fuzz"; exit 2; }
 	cd crates/fuzz && cargo +nightly fuzz run --fuzz-dir . attribute_bytes -- -max_total_time=$(FUZZ_SECONDS)
 	cd crates/fuzz && cargo +nightly fuzz run --fuzz-dir . segment_validation -- -max_total_time=$(FUZZ_SECONDS)
+	@rm -rf /dev/shm/otel_perf-fuzz-*
 
 clean: ## Remove everything that was built.
 	rm -rf $(VENV) $(BENCH_VENV) target
