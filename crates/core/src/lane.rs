@@ -81,9 +81,33 @@ const TYPE_FLOAT: u64 = 2;
 const LARGEST_SUM: u64 = 1 << 62;
 
 impl Cell {
-    /// Adds an integer below 2^60 in magnitude; false, with nothing added, if the sum could leave the range of integers.
+    /// Adds to the sums; true if it may be the first float in this cell. An integer must be below 2^60 in magnitude; one that would make the
+    /// sum wrap around is added as a float. `alone` states that nobody else writes the cell.
+    // The glue is compiled for size and would call this; a call costs a tenth of a recording.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    pub fn add(&self, amount: Number, alone: bool) -> bool {
+        if let Number::Int(amount) = amount {
+            let added = if alone {
+                self.add_int_alone(amount)
+            } else {
+                self.add_int(amount)
+            };
+            if added {
+                return false;
+            }
+        }
+        let amount = amount.as_f64();
+        if alone {
+            self.add_float_alone(amount)
+        } else {
+            self.add_float(amount)
+        }
+    }
+
+    /// Adds an integer; false, with nothing added, if the sum could leave the range of integers.
     #[inline]
-    pub fn add_int(&self, amount: i64) -> bool {
+    fn add_int(&self, amount: i64) -> bool {
         // Asked before and not in one step with adding: it would take more writers at once than a cell has to cross the rest of the range.
         let room = (self.first.load(Relaxed) as i64).unsigned_abs() < LARGEST_SUM;
         if room {
@@ -94,7 +118,7 @@ impl Cell {
 
     /// As [`Cell::add_int`], for a cell that nobody else writes.
     #[inline]
-    pub fn add_int_alone(&self, amount: i64) -> bool {
+    fn add_int_alone(&self, amount: i64) -> bool {
         let sum = (self.first.load(Relaxed) as i64).checked_add(amount);
         if let Some(sum) = sum {
             self.first.store(sum as u64, Relaxed);
@@ -102,17 +126,9 @@ impl Cell {
         sum.is_some()
     }
 
-    /// As [`Cell::add_float`], for a cell that nobody else writes.
-    #[inline]
-    pub fn add_float_alone(&self, amount: f64) -> bool {
-        let bits = self.second.load(Relaxed);
-        self.second.store((f64::from_bits(bits) + amount).to_bits(), Relaxed);
-        bits == 0
-    }
-
     /// Adds a float; true if it may be the first one in this cell.
     #[inline]
-    pub fn add_float(&self, amount: f64) -> bool {
+    fn add_float(&self, amount: f64) -> bool {
         let mut bits = self.second.load(Relaxed);
         loop {
             let sum = f64::from_bits(bits) + amount;
@@ -121,6 +137,14 @@ impl Cell {
                 Err(now) => bits = now,
             }
         }
+    }
+
+    /// As [`Cell::add_float`], for a cell that nobody else writes.
+    #[inline]
+    fn add_float_alone(&self, amount: f64) -> bool {
+        let bits = self.second.load(Relaxed);
+        self.second.store((f64::from_bits(bits) + amount).to_bits(), Relaxed);
+        bits == 0
     }
 
     /// Sums of the integers and of the floats.

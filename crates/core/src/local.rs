@@ -102,28 +102,7 @@ impl LocalSeries {
         let Some(cell) = self.cell() else {
             return self.segment.count_drop(Drop::Corrupt);
         };
-        let exclusive = self.exclusive.load(Relaxed);
-        let amount = match amount {
-            Number::Int(amount) => {
-                let added = if exclusive {
-                    cell.add_int_alone(amount)
-                } else {
-                    cell.add_int(amount)
-                };
-                if added {
-                    return;
-                }
-                // The sum would wrap around: from here on it is a float, as Python's would be when exported.
-                amount as f64
-            }
-            Number::Float(amount) => amount,
-        };
-        let first = if exclusive {
-            cell.add_float_alone(amount)
-        } else {
-            cell.add_float(amount)
-        };
-        if first {
+        if cell.add(amount, self.exclusive.load(Relaxed)) {
             self.segment.tables().mark_float(self.id);
         }
     }

@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::clock::unix_ns;
 use crate::instrument::Kind;
-use crate::lane::Number;
 use crate::layout::{RETIRED, WORKER, WORKERS};
 use crate::lock;
 use crate::tables::{SeriesId, Tables};
@@ -99,9 +98,7 @@ impl<'a> Workers<'a> {
                 let retired = lanes.cell_at(RETIRED, id).and_then(|at| lanes.cell(at));
                 if let (Some((total, _)), Some(retired)) = (cell.last_value(), retired) {
                     cell.clear();
-                    if !matches!(total, Number::Int(total) if retired.add_int(total)) {
-                        retired.add_float(total.as_f64());
-                    }
+                    retired.add(total, false);
                 }
             }
         }
