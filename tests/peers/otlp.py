@@ -88,31 +88,15 @@ def flatten(request: Any) -> dict[tuple[str, str, frozenset[tuple[str, Any]]], A
     return found
 
 
-class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
+class _Keeper:
+    """Answers the export RPC of any signal: keeps the request in a list of the receiver."""
+
+    def __init__(self, receiver: Receiver, into: list[Any], answer: Callable[[], Any]) -> None:
+        self._receiver, self._into, self._answer = receiver, into, answer
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - the name of the RPC.
-        self._receiver.take(self._receiver.requests, request)
-        return metrics_service_pb2.ExportMetricsServiceResponse()
-
-
-class _Traces(trace_service_pb2_grpc.TraceServiceServicer):
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-
-    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - the name of the RPC.
-        self._receiver.take(self._receiver.spans, request)
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-
-class _Logs(logs_service_pb2_grpc.LogsServiceServicer):
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-
-    def Export(self, request: Any, context: Any) -> Any:  # noqa: N802, ARG002 - the name of the RPC.
-        self._receiver.take(self._receiver.logs, request)
-        return logs_service_pb2.ExportLogsServiceResponse()
+        self._receiver.take(self._into, request)
+        return self._answer()
 
 
 @contextmanager
@@ -120,11 +104,24 @@ def grpc_receiver(port: int = 0) -> Iterator[Receiver]:
     """A receiver that speaks OTLP over gRPC."""
     receiver = Receiver()
     server = grpc.server(ThreadPoolExecutor(2))
-    metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        _Metrics(receiver), server
-    )
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Traces(receiver), server)  # type: ignore[no-untyped-call]
-    logs_service_pb2_grpc.add_LogsServiceServicer_to_server(_Logs(receiver), server)  # type: ignore[no-untyped-call]
+    for add, into, answer in (
+        (
+            metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server,
+            receiver.requests,
+            metrics_service_pb2.ExportMetricsServiceResponse,
+        ),
+        (
+            trace_service_pb2_grpc.add_TraceServiceServicer_to_server,
+            receiver.spans,
+            trace_service_pb2.ExportTraceServiceResponse,
+        ),
+        (
+            logs_service_pb2_grpc.add_LogsServiceServicer_to_server,
+            receiver.logs,
+            logs_service_pb2.ExportLogsServiceResponse,
+        ),
+    ):
+        add(_Keeper(receiver, into, answer), server)  # type: ignore[no-untyped-call]
     receiver.endpoint = f"http://127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     try:

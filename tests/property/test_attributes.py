@@ -14,6 +14,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.resources import Resource
 
 from otel_perf import MeterProvider
+from tests.conformance.harness import typed
 
 scalars = st.one_of(
     st.none(),
@@ -33,15 +34,6 @@ nested = st.recursive(
     max_leaves=6,
 )
 attribute_sets = st.dictionaries(st.text(min_size=1, max_size=8), nested, max_size=14)
-
-
-def typed(value: Any) -> Any:
-    """The value with the types of all its parts, so that 1, 1.0 and True differ, and -0.0 and 0.0 do not."""
-    if isinstance(value, dict):
-        return {key: typed(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(typed(item) for item in value)
-    return type(value).__name__, value
 
 
 def points(reader: InMemoryMetricReader) -> list[Any]:

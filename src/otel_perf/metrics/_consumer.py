@@ -40,7 +40,7 @@ class NativeConsumer:
         self._cardinality_limit = cardinality_limit
         self._sdk_config: SdkConfiguration | None = None
         self._observables: list[tuple[Any, _core.Observer]] = []
-        self._readers: dict[MetricReader, ReaderOptions] = {}
+        self._readers: dict[MetricReader, _ReaderOptions] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -79,17 +79,13 @@ class NativeConsumer:
         with self._lock:
             self._observables.append((instrument, observer))
 
-    def add_metric_reader(self, metric_reader: MetricReader, options: ReaderOptions | None = None) -> None:
+    def add_metric_reader(self, metric_reader: MetricReader) -> None:
         """Takes a reader with its temporalities and aggregations.
-
-        Args:
-            metric_reader: The reader.
-            options: What it asks for, if that was read already.
 
         Raises:
             ValueError: The reader wants an aggregation that its kind of instrument does not have.
         """
-        options = options or ReaderOptions(metric_reader)
+        options = _ReaderOptions(metric_reader)
         options.register(self._collector, id(metric_reader))
         self._readers[metric_reader] = options
 
@@ -138,7 +134,7 @@ class NativeConsumer:
                 observer.observe(measurement.value, measurement.attributes)
 
 
-class ReaderOptions:
+class _ReaderOptions:
     """What a reader asks for, in the terms of `_core.Collector`.
 
     Args:

@@ -11,7 +11,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_perf import segment as segments
 from otel_perf.config import Settings
-from otel_perf.metrics._consumer import NativeConsumer, ReaderOptions
+from otel_perf.metrics._consumer import NativeConsumer
 from otel_perf.metrics._meter import Meter
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ class MeterProvider(sdk.MeterProvider):
         if views:
             raise ValueError("views are not supported by otel_perf.MeterProvider; accepted is an empty sequence")
         settings = _settings or Settings.from_environment()
-        options = {reader: ReaderOptions(reader) for reader in metric_readers}
         self._owned_segment = None
         if segment is None:
             segment = self._owned_segment = segments.create(settings.memory_limit, settings.service_name)
@@ -66,6 +65,8 @@ class MeterProvider(sdk.MeterProvider):
         try:
             # Before the SDK's constructor, which hands this provider to the readers, which may make instruments at once.
             self._consumer = NativeConsumer(segment, settings.cardinality_limit)
+            for reader in metric_readers:
+                self._consumer.add_metric_reader(reader)
             super().__init__(metric_readers, resource, exemplar_filter, shutdown_on_exit, views, **kwargs)
         except BaseException:
             if self._owned_segment is not None:
@@ -75,7 +76,6 @@ class MeterProvider(sdk.MeterProvider):
         self._consumer.use(self._sdk_config)
         self._measurement_consumer = cast("Any", self._consumer)
         for reader in self._metric_readers:
-            self._consumer.add_metric_reader(reader, options[reader])
             _let_collect(reader, self._consumer)
 
     @property
