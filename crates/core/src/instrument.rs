@@ -37,6 +37,24 @@ impl Kind {
         })
     }
 
+    /// Its name as the OpenTelemetry API writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "Counter",
+            Kind::UpDownCounter => "UpDownCounter",
+            Kind::Histogram => "Histogram",
+            Kind::Gauge => "Gauge",
+            Kind::ObservableCounter => "ObservableCounter",
+            Kind::ObservableUpDownCounter => "ObservableUpDownCounter",
+            Kind::ObservableGauge => "ObservableGauge",
+        }
+    }
+
+    /// The kind with this name.
+    pub fn named(name: &str) -> Option<Kind> {
+        (1..=7).filter_map(Kind::from_number).find(|kind| kind.name() == name)
+    }
+
     /// Whether a cell keeps the last value set instead of a sum.
     pub const fn keeps_last_value(self) -> bool {
         matches!(

@@ -7,14 +7,12 @@ use otel_perf_core::clock::{monotonic_ns, unix_ns};
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::reader::{Point, Readers, Temporality, Value};
 use otel_perf_core::segment::Segment as CoreSegment;
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use crate::attributes;
 use crate::distribution::number;
-use crate::gate::kind_name;
-use crate::segment::Segment;
+use crate::segment::{kind_of, Segment};
 
 /// How a reader wants histograms.
 #[derive(Clone)]
@@ -27,7 +25,7 @@ enum Shape {
 struct Config {
     shape: Shape,
     record_min_max: bool,
-    dropped: Vec<String>,
+    dropped: Vec<Kind>,
 }
 
 /// See `_core.pyi`.
@@ -70,21 +68,11 @@ impl Collector {
         exponential: Option<(usize, i32)>,
         record_min_max: bool,
     ) -> PyResult<()> {
-        let kinds: Vec<Kind> = (1..=7).filter_map(Kind::from_number).collect();
-        if let Some(unknown) = delta
-            .iter()
-            .chain(&dropped)
-            .find(|name| !kinds.iter().any(|k| kind_name(*k) == *name))
-        {
-            return Err(PyValueError::new_err(format!(
-                "no kind of instrument is called {unknown:?}"
-            )));
-        }
+        let kinds = |names: &[String]| names.iter().map(|name| kind_of(name)).collect::<PyResult<Vec<Kind>>>();
+        let (delta, dropped) = (kinds(&delta)?, kinds(&dropped)?);
         let mut temporality = [Temporality::Cumulative; 7];
-        for kind in kinds {
-            if delta.iter().any(|name| name == kind_name(kind)) {
-                temporality[kind as usize - 1] = Temporality::Delta;
-            }
+        for kind in delta {
+            temporality[kind as usize - 1] = Temporality::Delta;
         }
         let shape = match exponential {
             Some((max_size, max_scale)) => Shape::Exponential { max_size, max_scale },
@@ -124,7 +112,7 @@ impl Collector {
             let Some(descriptor) = self.segment.tables().descriptor(id) else {
                 continue;
             };
-            if config.dropped.iter().any(|name| name == kind_name(descriptor.kind)) {
+            if config.dropped.contains(&descriptor.kind) {
                 continue;
             }
             let boundaries = match &config.shape {

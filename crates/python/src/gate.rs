@@ -58,20 +58,7 @@ impl Gate {
             } else {
                 "non_finite"
             };
-            hooks::ignored(amount.py(), kind_name(self.kind), &self.name, word, amount);
+            hooks::ignored(amount.py(), self.kind.name(), &self.name, word, amount);
         }
-    }
-}
-
-/// Class name of a kind, as in the OpenTelemetry API.
-pub fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Counter => "Counter",
-        Kind::UpDownCounter => "UpDownCounter",
-        Kind::Histogram => "Histogram",
-        Kind::Gauge => "Gauge",
-        Kind::ObservableCounter => "ObservableCounter",
-        Kind::ObservableUpDownCounter => "ObservableUpDownCounter",
-        Kind::ObservableGauge => "ObservableGauge",
     }
 }

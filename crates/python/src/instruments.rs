@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
 use crate::attributes;
-use crate::gate::{kind_name, Gate};
+use crate::gate::Gate;
 use crate::hooks;
 use crate::lookup::{Borrowed, Lookup};
 
@@ -236,7 +236,7 @@ impl Instrument {
     fn repr(&self) -> String {
         format!(
             "<otel_perf.{} {} [{}]>",
-            kind_name(self.gate.kind),
+            self.gate.kind.name(),
             self.gate.name,
             self.unit
         )

@@ -16,7 +16,6 @@ use pyo3::types::{PyDict, PyList, PyMapping};
 
 use crate::attributes;
 use crate::distribution::HistogramSnapshot;
-use crate::gate::kind_name;
 use crate::instruments::{new_object, Instrument};
 
 pyo3::create_exception!(
@@ -49,11 +48,8 @@ pub struct HistogramSeries {
 }
 
 /// The kind with this class name.
-fn kind_of(name: &str) -> PyResult<Kind> {
-    (1..=7)
-        .filter_map(Kind::from_number)
-        .find(|kind| kind_name(*kind) == name)
-        .ok_or_else(|| PyValueError::new_err(format!("no kind of instrument is called {name:?}")))
+pub fn kind_of(name: &str) -> PyResult<Kind> {
+    Kind::named(name).ok_or_else(|| PyValueError::new_err(format!("no kind of instrument is called {name:?}")))
 }
 
 #[pymethods]
@@ -215,7 +211,7 @@ impl Segment {
             return Ok(None);
         };
         let dict = PyDict::new(py);
-        dict.set_item("kind", kind_name(found.kind))?;
+        dict.set_item("kind", found.kind.name())?;
         dict.set_item("name", found.name)?;
         dict.set_item("unit", found.unit)?;
         dict.set_item("description", found.description)?;
