@@ -8,6 +8,7 @@ from typing import Any
 from opentelemetry import metrics as api
 from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from typing_extensions import assert_type
@@ -31,7 +32,9 @@ from otel_perf.metrics import (
     BoundHistogram,
     BoundUpDownCounter,
     Counter,
+    EwmaAggregation,
     Gauge,
+    HdrHistogramAggregation,
     Histogram,
     Meter,
     UpDownCounter,
@@ -103,6 +106,15 @@ def distributions(histogram: Histogram, gauge: Gauge) -> None:
     assert_type(gauge.bind(), BoundGauge)
     assert_type(gauge.bind().instrument, Gauge)
     assert_type(gauge.bind().set(2.5), None)
+
+
+def aggregations() -> list[View]:
+    """Our aggregations are given to the SDK's views."""
+    hdr = HdrHistogramAggregation(significant_digits=2, quantiles=[0.5, 1], window=30)
+    ewma = EwmaAggregation(tau=10)
+    assert_type((hdr.significant_digits, hdr.quantiles, hdr.window), tuple[int, tuple[float, ...], float])
+    assert_type(ewma.tau, float)
+    return [View(instrument_name="h", aggregation=hdr), View(instrument_name="c", aggregation=ewma)]
 
 
 def wrong_calls(counter: Counter, meter: Meter) -> None:

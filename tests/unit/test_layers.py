@@ -70,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.segment": {"otel_perf.environment_variables"},
     "otel_perf.exporters": set(),
     "otel_perf.exporters.prometheus": set(),
+    "otel_perf.metrics._averages": set(),
     "otel_perf.metrics._noop": set(),
     "otel_perf.metrics._points": set(),
     "otel_perf.metrics._consumer": {"otel_perf.metrics._points"},
@@ -82,10 +83,14 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.metrics._noop",
         "otel_perf.segment",
     },
+    "otel_perf.metrics._quantiles": {"otel_perf.metrics._window", "otel_perf.segment"},
+    "otel_perf.metrics._window": set(),
+    "otel_perf.metrics.aggregation": {"otel_perf.metrics._averages", "otel_perf.metrics._quantiles"},
     "otel_perf.metrics": {
         "otel_perf.metrics._instruments",
         "otel_perf.metrics._meter",
         "otel_perf.metrics._provider",
+        "otel_perf.metrics.aggregation",
     },
     "otel_perf.distro": {
         "otel_perf._components",

@@ -30,13 +30,18 @@ LEANED_ON: list[tuple[str, str]] = [
     ("opentelemetry.metrics", "_NoOpGauge"),
     ("opentelemetry.metrics._internal.instrument", "Instrument"),
     ("opentelemetry.sdk.metrics", "_Gauge"),
+    (f"{METRICS}._view_instrument_match", "_ViewInstrumentMatch"),
     (f"{METRICS}.aggregation", "_DEFAULT_EXPLICIT_BUCKET_HISTOGRAM_AGGREGATION_BOUNDARIES"),
+    (f"{METRICS}.aggregation", "_ExplicitBucketHistogramAggregation"),
+    (f"{METRICS}.aggregation", "_LastValueAggregation"),
     (f"{METRICS}.instrument", "_NAME_ERROR_MESSAGE"),
     (f"{METRICS}.instrument", "_UNIT_ERROR_MESSAGE"),
     (f"{METRICS}.instrument", "_Counter"),
     (f"{METRICS}.instrument", "_UpDownCounter"),
     (f"{METRICS}.instrument", "_Histogram"),
     (f"{METRICS}.instrument", "_Gauge"),
+    (f"{METRICS}.instrument", "_ObservableGauge"),
+    (f"{METRICS}.metric_reader_storage", "_DEFAULT_VIEW"),
     (f"{METRICS}.point", "Buckets"),
     (f"{METRICS}.point", "ExponentialHistogram"),
     (f"{METRICS}.point", "ExponentialHistogramDataPoint"),
@@ -93,6 +98,44 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (sdk.MeterProvider.add_metric_reader, ["metric_reader"]),
     (sdk.MeterProvider.remove_metric_reader, ["metric_reader"]),
     (sdk.Meter.__init__, ["instrumentation_scope", "measurement_consumer", "_meter_config"]),
+    (
+        views.Aggregation._create_aggregation,
+        ["instrument", "attributes", "reservoir_factory", "start_time_unix_nano"],
+    ),
+    (
+        imported(f"{METRICS}.aggregation", "_ExplicitBucketHistogramAggregation").__init__,
+        [
+            "attributes",
+            "instrument_aggregation_temporality",
+            "start_time_unix_nano",
+            "reservoir_builder",
+            "boundaries",
+            "record_min_max",
+        ],
+    ),
+    (
+        imported(f"{METRICS}.aggregation", "_LastValueAggregation").__init__,
+        ["attributes", "reservoir_builder", "instrument_is_synchronous"],
+    ),
+    (
+        imported(f"{METRICS}.aggregation", "_LastValueAggregation").collect,
+        ["collection_aggregation_temporality", "collection_start_nano"],
+    ),
+    (imported(f"{METRICS}.aggregation", "_Aggregation").aggregate, ["measurement", "should_sample_exemplar"]),
+    (imported(f"{METRICS}.aggregation", "_Aggregation")._sample_exemplar, ["measurement", "should_sample_exemplar"]),
+    (imported(f"{METRICS}.aggregation", "_Aggregation")._collect_exemplars, []),
+    (
+        imported(f"{METRICS}.instrument", "_ObservableGauge").__init__,
+        [
+            "name",
+            "instrumentation_scope",
+            "measurement_consumer",
+            "callbacks",
+            "unit",
+            "description",
+            "_meter_config",
+        ],
+    ),
     (
         imported("opentelemetry.sdk._configuration", "_init_logging"),
         [
@@ -236,6 +279,68 @@ def test_the_periodic_reader_has_an_export_lock() -> None:
 
     assert hasattr(reader, "_export_lock")
     assert reader._export_lock.acquire(blocking=False)
+
+
+def test_a_collection_asks_the_instruments_that_were_appended() -> None:
+    """The consumer keeps observable instruments in a list that a collection iterates itself, so that one can be appended without its lock."""
+    reader = InMemoryMetricReader()
+    provider = sdk.MeterProvider([reader], shutdown_on_exit=False)
+    consumer: Any = provider._measurement_consumer
+    seen: list[str] = []
+
+    class Late:
+        def callback(self, _options: CallbackOptions) -> list[Any]:
+            seen.append("late")
+            return []
+
+    def append(_options: CallbackOptions) -> list[Observation]:
+        consumer._async_instruments.append(Late())
+        return []
+
+    provider.get_meter("m").create_observable_gauge("g", [append])
+    reader.collect()
+
+    assert type(consumer._async_instruments) is list
+    assert seen == ["late"]
+    provider.shutdown()
+
+
+def test_the_storage_of_a_reader_keeps_streams_by_instrument() -> None:
+    """A reader's storage has the streams of an instrument in a dict under its lock, and takes those that are there already."""
+    reader = InMemoryMetricReader()
+    provider = sdk.MeterProvider([reader], shutdown_on_exit=False)
+    meter = provider.get_meter("m")
+    counter: Any = meter.create_counter("c")
+    storage: Any = counter._measurement_consumer._reader_storages[reader]
+    storage._instrument_view_instrument_matches[counter] = []
+    counter.add(1)
+
+    assert reader.get_metrics_data() is None
+    assert storage._lock.acquire(blocking=False)
+    assert storage._sdk_config.views == ()
+    assert storage._check_view_instrument_compatibility(views.View(instrument_name="c"), counter)
+    assert counter._meter_config.is_enabled
+    match = imported(f"{METRICS}._view_instrument_match", "_ViewInstrumentMatch")
+    assert parameters(match.__init__)[:3] == ["view", "instrument", "instrument_class_aggregation"]
+    assert isinstance(storage._instrument_class_aggregation, dict)
+    storage._lock.release()
+    provider.shutdown()
+
+
+def test_views_keep_what_they_select_by() -> None:
+    """A view has its pattern under the name that is read, and says whether it matches an instrument."""
+    view = views.View(instrument_name="H.*")
+
+    assert view._instrument_name == "H.*"
+    assert parameters(view._match) == ["instrument"]
+
+
+def test_a_histogram_of_the_sdk_has_its_advice() -> None:
+    """The advised boundaries are where the default aggregation of the SDK looks for them."""
+    provider = sdk.MeterProvider(shutdown_on_exit=False)
+    histogram: Any = provider.get_meter("m").create_histogram("h", explicit_bucket_boundaries_advisory=[1, 2])
+
+    assert histogram._advisory.explicit_bucket_boundaries == [1, 2]
 
 
 AGGREGATIONS: list[tuple[views.Aggregation, dict[str, Any]]] = [

@@ -13,6 +13,7 @@ from otel_perf._core import (
 from otel_perf.metrics._instruments import memory_usage
 from otel_perf.metrics._meter import Meter
 from otel_perf.metrics._provider import MeterProvider
+from otel_perf.metrics.aggregation import EwmaAggregation, HdrHistogramAggregation
 
 __all__ = [
     "BoundCounter",
@@ -20,7 +21,9 @@ __all__ = [
     "BoundHistogram",
     "BoundUpDownCounter",
     "Counter",
+    "EwmaAggregation",
     "Gauge",
+    "HdrHistogramAggregation",
     "Histogram",
     "Meter",
     "MeterProvider",
