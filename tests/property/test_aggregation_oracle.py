@@ -129,3 +129,12 @@ def test_an_average_is_the_weighted_sum_of_all_rates(tau: float, intervals: list
         expected += rate * (math.exp((end - clock.now) / tau) - math.exp((before - clock.now) / tau))
 
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("quantile", [0.238, 0.334, 0.346, 0.438])
+def test_ranks_that_end_in_a_half_are_those_of_the_core(quantile: float) -> None:
+    """Where the last bit of a quantile decides between two recordings, the decision is the core's."""
+    recorded = [float(value) for value in range(1, 251)]
+    found = windowed(recorded, 3, "By").quantiles([quantile])
+
+    assert found == [HistogramSnapshot.of(recorded, "By").percentile(quantile * 100)]

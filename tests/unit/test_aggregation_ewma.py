@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics._internal.view import _default_reservoir_factory
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Gauge, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import View
 
-from otel_perf.metrics import EwmaAggregation, _averages
+from otel_perf.metrics import EwmaAggregation, _averages, _quantiles
 from tests.conformance.harness import TEMPORALITIES
 from tests.unit.stock import Clock, Stock, metrics_of, stock_provider, values_of
 
@@ -276,6 +276,7 @@ def test_averages_of_lost_series_are_bounded(clock: Clock, monkeypatch: pytest.M
 
     assert len(sdk_of_today.entries()) <= 2 * (20 + 2)
     assert sdk_of_today.stream({"a": 99}).average.value == 0
+    assert _quantiles.series_key({"a": 99}) not in sdk_of_today.entries()
     assert any(stream() is in_use for entries in sdk_of_today.entries().values() for stream, _ in entries)
     sdk_of_today.provider.shutdown()
 

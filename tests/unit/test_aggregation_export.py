@@ -13,6 +13,7 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk import metrics as sdk
+from opentelemetry.sdk.metrics._internal._view_instrument_match import _ViewInstrumentMatch
 from opentelemetry.sdk.metrics._internal.view import _default_reservoir_factory
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import View
@@ -71,6 +72,26 @@ def test_an_sdk_that_keeps_streams_otherwise_gets_the_gauge_all_the_same(
 
     assert values_of(reader, "h.quantile") == {MEDIAN: 1}
     assert "Views are applied to h.quantile" in caplog.text
+
+
+def test_a_limit_of_series_is_one_for_each_quantile(
+    stock: Stock, reader: InMemoryMetricReader, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the SDK limits the series of a stream, the gauge may have that many for each quantile."""
+    made: list[Any] = []
+
+    class Limited(_ViewInstrumentMatch):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._cardinality_limit = 7
+            made.append(self)
+
+    monkeypatch.setattr(_quantiles, "_ViewInstrumentMatch", Limited)
+    view = View(instrument_name="h", aggregation=hdr(clock, (0.5, 0.9, 0.99)))
+    stock([reader], [view]).get_meter("m").create_histogram("h").record(1)
+    reader.collect()
+
+    assert [match._cardinality_limit for match in made] == [21]
 
 
 def test_the_stock_prometheus_endpoint_has_both(stock: Stock, clock: Clock) -> None:

@@ -232,7 +232,7 @@ class QuantileHistogram(_ExplicitBucketHistogramAggregation):
         self._series = series
 
     def aggregate(self, measurement: Measurement, should_sample_exemplar: bool = True) -> None:
-        """Aggregates as the SDK does, and counts the value in the window. About two microseconds more."""
+        """Aggregates as the SDK does, and counts the value in the window. Two to three microseconds more."""
         super().aggregate(measurement, should_sample_exemplar)
         if self._series is not None:
             self._series.record(self, measurement.value)

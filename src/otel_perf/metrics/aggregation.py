@@ -42,7 +42,8 @@ class HdrHistogramAggregation(Aggregation):
 
     With the stock SDK the buckets are explicit, those of the instrument's advice or the default ones. The gauge is then named after the
     instrument, also if the view renames the stream; a view whose `instrument_name` is exactly the gauge's name renames the gauge, views by
-    pattern leave it alone. Recordings are seen for `window` seconds and up to a sixth longer. A recording costs some 2 microseconds more.
+    pattern leave it alone. Recordings are seen for `window` seconds and up to a sixth longer. A recording costs 2 to 3 microseconds more, and the window
+    of a series up to some 2 MB at three digits, 0.5 MB at two, where values spread over a decade or two.
 
     Negative values, which only Gauge and UpDownCounter have, count in the buckets and not in the quantiles. Observable instruments keep
     their default aggregation, with a warning, as with the SDK's own histogram aggregations.
