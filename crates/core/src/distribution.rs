@@ -1,6 +1,11 @@
 //! A histogram taken out of the segment: percentiles, differences, merges, ladder steps, and the exported shapes.
 
-use crate::hdr::{to_units, units_per_one, Level, Slot, MAX_VALUE};
+mod shapes;
+
+use std::collections::BTreeMap;
+
+pub use self::shapes::{Exponential, ExponentialBuckets};
+use crate::hdr::{to_units, units_per_one, Level, Slot};
 use crate::lane::Number;
 
 /// Counts by slot with exact count, sum, minimum and maximum.
@@ -8,6 +13,8 @@ use crate::lane::Number;
 pub struct Distribution {
     /// Non-empty slots in the order of [`Slot`].
     slots: Vec<(Slot, u64)>,
+    /// The same for the magnitudes of negative values.
+    negative: Vec<(Slot, u64)>,
     count: u64,
     sum: Number,
     min: f64,
@@ -16,32 +23,27 @@ pub struct Distribution {
     coarsest: Level,
 }
 
-/// Buckets of an OpenTelemetry exponential histogram for positive values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exponential {
-    /// Scale: bucket `i` holds the values in `(base^i, base^(i+1)]` with base `2^(2^-scale)`.
-    pub scale: i32,
-    /// Number of values that are zero.
-    pub zero_count: u64,
-    /// Index of the first bucket.
-    pub offset: i32,
-    /// Counts from that bucket on.
-    pub counts: Vec<u64>,
-}
-
 impl Distribution {
     /// A distribution from its parts; `slots` are in the order of [`Slot`].
     pub fn new(slots: Vec<(Slot, u64)>, coarsest: Level, sum: Number, range: (f64, f64), per_one: f64) -> Distribution {
-        let count = slots.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
         Distribution {
+            count: total(&slots),
             slots,
-            count,
+            negative: Vec::new(),
             sum,
             min: range.0,
             max: range.1,
             per_one,
             coarsest,
         }
+    }
+
+    /// The same with slots of the magnitudes of negative values, in the order of [`Slot`].
+    #[must_use]
+    pub fn with_negative(mut self, slots: Vec<(Slot, u64)>) -> Distribution {
+        add(&mut self.count, total(&slots));
+        self.negative = slots;
+        self
     }
 
     /// A distribution of the given values, as the segment would keep them; for tests and conversions.
@@ -54,15 +56,19 @@ impl Distribution {
             (f64::INFINITY, f64::NEG_INFINITY),
             per_one,
         );
-        let mut counts = std::collections::BTreeMap::new();
+        let (mut counts, mut negative) = (BTreeMap::new(), BTreeMap::new());
         for value in values {
-            *counts.entry(Slot::of(to_units(value, per_one), level)).or_insert(0) += 1;
+            let counts = if value < 0.0 { &mut negative } else { &mut counts };
+            *counts
+                .entry(Slot::of(to_units(value.abs(), per_one), level))
+                .or_insert(0) += 1;
             all.count += 1;
             all.sum = all.sum.plus(Number::Float(value));
             all.min = all.min.min(value);
             all.max = all.max.max(value);
         }
         all.slots = counts.into_iter().collect();
+        all.negative = negative.into_iter().collect();
         all
     }
 
@@ -91,7 +97,7 @@ impl Distribution {
         self.coarsest
     }
 
-    /// The non-empty slots.
+    /// The non-empty slots of the values that are not negative.
     pub fn slots(&self) -> &[(Slot, u64)] {
         &self.slots
     }
@@ -114,7 +120,9 @@ impl Distribution {
     /// recording. The answer is the largest value its slot counts, but not beyond the exact maximum, so it is never too
     /// small and at most one slot too large.
     pub fn percentiles(&self, wanted: &[f64]) -> Vec<f64> {
-        let mut by_value: Vec<(u64, u64)> = self.slots.iter().map(|(slot, n)| (slot.highest(), *n)).collect();
+        let negative = self.negative.iter().map(|(slot, n)| (-(slot.lowest() as i64), *n));
+        let positive = self.slots.iter().map(|(slot, n)| (slot.highest() as i64, *n));
+        let mut by_value: Vec<(i64, u64)> = negative.chain(positive).collect();
         // Within an octave the steps of the ladder overlap, so that the order of slots is not that of values.
         by_value.sort_unstable();
         wanted
@@ -146,28 +154,19 @@ impl Distribution {
     /// within one slot of the exact ones.
     #[must_use]
     pub fn minus(&self, earlier: &Distribution) -> Distribution {
-        let mut before = earlier.slots.iter().peekable();
-        let mut slots = Vec::new();
-        for (slot, count) in &self.slots {
-            while before.peek().is_some_and(|(theirs, _)| theirs < slot) {
-                before.next();
-            }
-            let already = before
-                .peek()
-                .filter(|(theirs, _)| theirs == slot)
-                .map_or(0, |(_, n)| *n);
-            if *count > already {
-                slots.push((*slot, count - already));
-            }
-        }
-        let unit = |units: u64| units as f64 / self.per_one;
-        let lowest = slots.iter().map(|(slot, _)| slot.lowest()).min();
-        let highest = slots.iter().map(|(slot, _)| slot.highest()).max();
+        let slots = increase(&self.slots, &earlier.slots);
+        let negative = increase(&self.negative, &earlier.negative);
+        let unit = |units: f64| self.within_range(units / self.per_one);
+        let lows = slots.iter().map(|(slot, _)| slot.lowest() as f64);
+        let highs = slots.iter().map(|(slot, _)| slot.highest() as f64);
+        let negative_lows = negative.iter().map(|(slot, _)| -(slot.highest() as f64));
+        let negative_highs = negative.iter().map(|(slot, _)| -(slot.lowest() as f64));
         let range = (
-            lowest.map_or(f64::INFINITY, |units| self.within_range(unit(units))),
-            highest.map_or(f64::NEG_INFINITY, |units| self.within_range(unit(units))),
+            lows.chain(negative_lows).map(unit).fold(f64::INFINITY, f64::min),
+            highs.chain(negative_highs).map(unit).fold(f64::NEG_INFINITY, f64::max),
         );
         Distribution::new(slots, self.coarsest, self.sum.minus(earlier.sum), range, self.per_one)
+            .with_negative(negative)
     }
 
     /// The recordings of both, slot by slot. Both must be in the same integer units; `None` otherwise.
@@ -175,108 +174,66 @@ impl Distribution {
         if self.per_one != other.per_one {
             return None;
         }
-        let mut counts: std::collections::BTreeMap<Slot, u64> = self.slots.iter().copied().collect();
-        for (slot, count) in &other.slots {
-            add(counts.entry(*slot).or_insert(0), *count);
-        }
-        Some(Distribution::new(
-            counts.into_iter().collect(),
+        let merged = Distribution::new(
+            united(&self.slots, &other.slots),
             self.coarsest.max(other.coarsest),
             self.sum.plus(other.sum),
             (self.min.min(other.min), self.max.max(other.max)),
             self.per_one,
-        ))
+        );
+        Some(merged.with_negative(united(&self.negative, &other.negative)))
     }
 
     /// The same recordings at a coarser ladder step; exact, because a step merges whole slots.
     #[must_use]
     pub fn coarsened(&self, level: Level) -> Distribution {
-        let mut counts = std::collections::BTreeMap::new();
-        for (slot, count) in &self.slots {
-            add(counts.entry(slot.coarsened(level)).or_insert(0), *count);
-        }
+        let coarsened = |slots: &[(Slot, u64)]| {
+            let mut counts = BTreeMap::new();
+            for (slot, count) in slots {
+                add(counts.entry(slot.coarsened(level)).or_insert(0), *count);
+            }
+            counts.into_iter().collect()
+        };
         Distribution {
-            slots: counts.into_iter().collect(),
+            slots: coarsened(&self.slots),
+            negative: coarsened(&self.negative),
             coarsest: self.coarsest.max(level),
             ..self.clone()
         }
     }
+}
 
-    /// Counts by explicit bucket: one more than there are `boundaries`, bucket `i` up to and including boundary `i`.
-    ///
-    /// A slot that a boundary cuts counts in the bucket below it, so that values equal to a boundary are always counted
-    /// where the data model wants them; values above a boundary by less than one slot are counted below it too.
-    pub fn explicit(&self, boundaries: &[f64]) -> Vec<u64> {
-        let mut counts = vec![0; boundaries.len() + 1];
-        // Rounded like the recordings, so that a recording equal to a boundary compares equal.
-        let round = |boundary: f64| {
-            let units = boundary * self.per_one;
-            if (0.0..MAX_VALUE as f64).contains(&units) {
-                to_units(boundary, self.per_one) as f64
-            } else {
-                units
-            }
-        };
-        let units: Vec<f64> = boundaries.iter().copied().map(round).collect();
-        for (slot, count) in &self.slots {
-            let lowest = slot.lowest() as f64;
-            add(
-                &mut counts[units.partition_point(|boundary| *boundary < lowest)],
-                *count,
-            );
-        }
-        counts
-    }
+/// What the slots count together.
+fn total(slots: &[(Slot, u64)]) -> u64 {
+    slots.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+}
 
-    /// The exponential histogram with at most `max_size` buckets at the finest scale that fits, but not finer than `max_scale` nor than
-    /// the slots are. A slot counts in the bucket of its middle.
-    pub fn exponential(&self, max_size: usize, max_scale: i32) -> Exponential {
-        let mut zero_count = 0;
-        let mut values = Vec::with_capacity(self.slots.len());
-        for (slot, count) in &self.slots {
-            if slot.highest() == 0 {
-                add(&mut zero_count, *count);
-            } else {
-                values.push((self.within_range(slot.middle() / self.per_one), *count));
-            }
+/// Slots that count more than they did before, with how much more.
+fn increase(now: &[(Slot, u64)], earlier: &[(Slot, u64)]) -> Vec<(Slot, u64)> {
+    let mut before = earlier.iter().peekable();
+    let mut slots = Vec::new();
+    for (slot, count) in now {
+        while before.peek().is_some_and(|(theirs, _)| theirs < slot) {
+            before.next();
         }
-        // A recording below half a unit counts as zero, and so does an exact minimum of zero within a coarse slot.
-        values.retain(|(value, count)| {
-            let zero = *value <= 0.0;
-            if zero {
-                add(&mut zero_count, *count);
-            }
-            !zero
-        });
-        let mut scale = max_scale.min(self.coarsest.exponential_scale());
-        let limits = values.iter().fold(None, |limits: Option<(f64, f64)>, (value, _)| {
-            let (low, high) = limits.unwrap_or((*value, *value));
-            Some((low.min(*value), high.max(*value)))
-        });
-        let Some((low, high)) = limits else {
-            return Exponential {
-                scale: 0,
-                zero_count,
-                offset: 0,
-                counts: Vec::new(),
-            };
-        };
-        let size = max_size.max(2) as i64;
-        while i64::from(bucket_of(high, scale)) - i64::from(bucket_of(low, scale)) >= size {
-            scale -= 1;
-        }
-        let offset = bucket_of(low, scale);
-        let mut counts = vec![0; (bucket_of(high, scale) - offset) as usize + 1];
-        for (value, count) in values {
-            add(&mut counts[(bucket_of(value, scale) - offset) as usize], count);
-        }
-        Exponential {
-            scale,
-            zero_count,
-            offset,
-            counts,
+        let already = before
+            .peek()
+            .filter(|(theirs, _)| theirs == slot)
+            .map_or(0, |(_, n)| *n);
+        if *count > already {
+            slots.push((*slot, count - already));
         }
     }
+    slots
+}
+
+/// The slots of both.
+fn united(a: &[(Slot, u64)], b: &[(Slot, u64)]) -> Vec<(Slot, u64)> {
+    let mut counts: BTreeMap<Slot, u64> = a.iter().copied().collect();
+    for (slot, count) in b {
+        add(counts.entry(*slot).or_insert(0), *count);
+    }
+    counts.into_iter().collect()
 }
 
 /// Adds counts, which a damaged segment may hold beyond what can be counted.
@@ -284,13 +241,9 @@ fn add(count: &mut u64, more: u64) {
     *count = count.saturating_add(more);
 }
 
-/// Index of the exponential bucket that holds `value` (OpenTelemetry metrics data model, "Exponential buckets").
-fn bucket_of(value: f64, scale: i32) -> i32 {
-    (value.log2() * f64::from(scale).exp2()).ceil() as i32 - 1
-}
-
 #[cfg(test)]
 mod tests {
+    use super::shapes::bucket_of;
     use super::*;
     use proptest::prelude::*;
 
@@ -330,8 +283,30 @@ mod tests {
         fn exponential_buckets_hold_every_recording_in_few_buckets(values in values(), size in 2..200_usize) {
             let all = Distribution::of(values.iter().copied(), "s", Level::Three);
             let exponential = all.exponential(size, 20);
-            prop_assert!(exponential.counts.len() <= size);
-            prop_assert_eq!(exponential.counts.iter().sum::<u64>() + exponential.zero_count, values.len() as u64);
+            prop_assert!(exponential.positive.counts.len() <= size);
+            prop_assert_eq!(exponential.positive.counts.iter().sum::<u64>() + exponential.zero_count, values.len() as u64);
+        }
+
+        #[test]
+        fn negative_values_mirror_positive_ones(values in values()) {
+            let all = Distribution::of(values.iter().copied(), "s", Level::Three);
+            let mirrored = Distribution::of(values.iter().map(|value| -value), "s", Level::Three);
+            prop_assert_eq!(mirrored.count(), all.count());
+            prop_assert_eq!(mirrored.slots(), &[]);
+            prop_assert_eq!(mirrored.exponential(160, 20).negative, all.exponential(160, 20).positive);
+            let below = mirrored.explicit(&[-10.0, -0.1, 0.0]);
+            prop_assert_eq!(below.iter().sum::<u64>(), values.len() as u64);
+            prop_assert_eq!(below[3], 0);
+            let median = mirrored.percentiles(&[50.0])[0];
+            prop_assert!(median >= mirrored.min() && median <= mirrored.max());
+            prop_assert_eq!(mirrored.merge(&all).unwrap().minus(&all).explicit(&[0.0])[0], values.len() as u64);
+        }
+
+        #[test]
+        fn negative_recordings_on_a_boundary_count_below_it(index in 0..4_usize) {
+            let bounds = [-10.0, -2.5, -0.5, -0.005];
+            let counts = Distribution::of([bounds[index]], "s", Level::Three).explicit(&bounds);
+            prop_assert_eq!(counts.iter().position(|n| *n == 1), Some(index));
         }
 
         #[test]

@@ -22,11 +22,13 @@ pub enum Drop {
     Panic = 7,
     /// Amount that is no number, or attributes that are no mapping: answered as the SDK does.
     WrongType = 8,
+    /// Exemplar for which the segment had no room.
+    NoExemplar = 9,
 }
 
 impl Drop {
     /// All reasons with the name under which each is reported.
-    pub const ALL: [(Drop, &'static str); 9] = [
+    pub const ALL: [(Drop, &'static str); 10] = [
         (Drop::NonFinite, "non_finite"),
         (Drop::Negative, "negative"),
         (Drop::Overflow, "overflow"),
@@ -36,5 +38,6 @@ impl Drop {
         (Drop::Corrupt, "corrupt"),
         (Drop::Panic, "panic"),
         (Drop::WrongType, "wrong_type"),
+        (Drop::NoExemplar, "no_exemplar"),
     ];
 }

@@ -22,10 +22,11 @@
 #![allow(clippy::inline_always)]
 
 mod block;
+mod range;
 mod read;
 mod slot;
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use self::block::{has_node, Block};
@@ -36,11 +37,7 @@ use crate::layout::{header, Geometry, LINE};
 use crate::pool::{Pool, Use};
 use crate::region::Region;
 
-const INTERVAL_MIN: usize = 0;
-const INTERVAL_MAX: usize = 8;
-const TOTAL_MIN: usize = 16;
-const TOTAL_MAX: usize = 24;
-const ENTRIES: usize = 32;
+const ENTRIES: usize = range::END;
 const LAST_RESORT: usize = ENTRIES + 4 * OCTAVES;
 
 /// Pool lines of a histogram header.
@@ -69,6 +66,7 @@ pub struct Histogram<'a> {
     geometry: &'a Geometry,
     at: usize,
     has_last_resort: bool,
+    finest: Level,
 }
 
 impl<'a> Histogram<'a> {
@@ -80,23 +78,41 @@ impl<'a> Histogram<'a> {
             geometry,
             at,
             has_last_resort,
+            finest: Level::Three,
         }
     }
 
-    /// Allocates and initialises a header; the byte offset, and the line to store, or `None` if the pool is exhausted.
-    pub fn create(region: &Region, geometry: &Geometry, has_last_resort: bool, keep: u32) -> Option<u32> {
+    /// The same histogram, whose new pages are not finer than this step.
+    #[must_use]
+    pub fn not_finer_than(mut self, finest: Level) -> Histogram<'a> {
+        self.finest = finest;
+        self
+    }
+
+    /// Allocates and initialises a header, and with `mirror` the one of the negative values behind it: the line to store, or `None` if the pool
+    /// is exhausted.
+    pub fn create(region: &Region, geometry: &Geometry, has_last_resort: bool, mirror: bool, keep: u32) -> Option<u32> {
         let lines = if has_last_resort { OVERFLOW_LINES } else { HEADER_LINES };
-        let line = Pool::new(region, geometry).take(lines, keep, Use::Histograms)?;
-        let at = geometry.line(line)?;
-        for offset in [INTERVAL_MIN, TOTAL_MIN] {
-            region.u64(at + offset)?.store(f64::INFINITY.to_bits(), Relaxed);
-        }
-        for offset in [INTERVAL_MAX, TOTAL_MAX] {
-            region.u64(at + offset)?.store(f64::NEG_INFINITY.to_bits(), Relaxed);
+        let headers = 1 + u32::from(mirror);
+        let line = Pool::new(region, geometry).take(lines * headers, keep, Use::Histograms)?;
+        for header in 0..headers {
+            range::empty(region, geometry.line(line + header * lines)?)?;
         }
         region.u32(header::HISTOGRAMS)?.fetch_add(1, Relaxed);
         Pool::new(region, geometry).note_histogram();
         Some(line)
+    }
+
+    /// The histogram of the magnitudes of negative values, where the series has one.
+    #[must_use]
+    pub fn mirror(mut self) -> Histogram<'a> {
+        let lines = if self.has_last_resort {
+            OVERFLOW_LINES
+        } else {
+            HEADER_LINES
+        };
+        self.at += lines as usize * LINE;
+        self
     }
 
     #[inline(always)]
@@ -282,7 +298,8 @@ impl<'a> Histogram<'a> {
     #[cold]
     fn record_new_octave(&self, value: u64, octave: usize, entry: &AtomicU32) -> Recorded {
         let pool = self.pool();
-        for level in [Level::Three, Level::Two, Level::OneHalf] {
+        let levels = [Level::Three, Level::Two, Level::OneHalf].into_iter();
+        for level in levels.filter(|level| *level >= self.finest) {
             let keep = pool.reserve(level);
             let slots = if has_node(octave, level) {
                 // A node is one line of 16 references.
@@ -362,33 +379,4 @@ impl<'a> Histogram<'a> {
             None => Recorded::NoRoom,
         }
     }
-
-    /// Takes `value` (unit of the instrument, never NaN) into minimum and maximum.
-    #[inline(always)]
-    pub fn widen_range(&self, value: f64) {
-        let (Some(min), Some(max)) = (
-            self.region.u64(self.at + INTERVAL_MIN),
-            self.region.u64(self.at + INTERVAL_MAX),
-        ) else {
-            return;
-        };
-        if value < f64::from_bits(min.load(Relaxed)) {
-            lower(min, value);
-        }
-        if value > f64::from_bits(max.load(Relaxed)) {
-            raise(max, value);
-        }
-    }
-}
-
-fn lower(word: &AtomicU64, value: f64) {
-    let _ = word.fetch_update(Release, Relaxed, |bits| {
-        (value < f64::from_bits(bits)).then_some(value.to_bits())
-    });
-}
-
-fn raise(word: &AtomicU64, value: f64) {
-    let _ = word.fetch_update(Release, Relaxed, |bits| {
-        (value > f64::from_bits(bits)).then_some(value.to_bits())
-    });
 }

@@ -1,6 +1,7 @@
-//! What an instrument is: kind, name, unit, description, scope and bucket boundaries, and their form in the segment.
+//! What an instrument is: kind, name, unit, description, scope and bucket boundaries, and the form in the segment of one of its streams.
 
 use crate::attributes::{self, put_text, Pairs, Reader};
+use crate::stream::Stream;
 
 /// Kind of an instrument; decides what its cells mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,22 +56,6 @@ impl Kind {
         (1..=7).filter_map(Kind::from_number).find(|kind| kind.name() == name)
     }
 
-    /// Whether a cell keeps the last value set instead of a sum.
-    pub const fn keeps_last_value(self) -> bool {
-        matches!(
-            self,
-            Kind::Gauge | Kind::ObservableCounter | Kind::ObservableUpDownCounter | Kind::ObservableGauge
-        )
-    }
-
-    /// Whether the contribution of a worker ends with its life.
-    pub const fn ends_with_worker(self) -> bool {
-        matches!(
-            self,
-            Kind::UpDownCounter | Kind::Gauge | Kind::ObservableUpDownCounter | Kind::ObservableGauge
-        )
-    }
-
     /// Whether the kind is a callback's.
     pub const fn is_observable(self) -> bool {
         matches!(
@@ -80,7 +65,7 @@ impl Kind {
     }
 }
 
-/// An instrument with its instrumentation scope.
+/// An instrument with its instrumentation scope, and one of its streams.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Descriptor {
     /// Kind.
@@ -99,12 +84,14 @@ pub struct Descriptor {
     pub scope_schema_url: Option<String>,
     /// Attributes of the scope, canonical bytes.
     pub scope_attributes: Vec<u8>,
+    /// The stream.
+    pub stream: Stream,
     /// Bucket boundaries advised at creation; not part of the identity.
     pub boundaries: Option<Vec<f64>>,
 }
 
 impl Descriptor {
-    /// The bytes that say which instrument this is: all but the advice.
+    /// The bytes that say which stream this is: all but the advice.
     pub fn identity(&self) -> Vec<u8> {
         let mut out = vec![self.kind as u8];
         put_text(&mut out, self.name.as_bytes());
@@ -116,6 +103,7 @@ impl Descriptor {
             put_text(&mut out, optional.as_deref().unwrap_or("").as_bytes());
         }
         put_text(&mut out, &self.scope_attributes);
+        self.stream.encode(&mut out);
         out
     }
 
@@ -143,6 +131,7 @@ impl Descriptor {
         let (scope_version, scope_schema_url) = (optional()?, optional()?);
         let scope_attributes = reader.text()?.to_vec();
         attributes::decode(&scope_attributes)?;
+        let stream = Stream::decode(&mut reader)?;
         let has_boundaries = reader.byte()? == 1;
         let mut boundaries = Vec::new();
         while !reader.is_done() {
@@ -157,8 +146,27 @@ impl Descriptor {
             scope_version,
             scope_schema_url,
             scope_attributes,
+            stream,
             boundaries: has_boundaries.then_some(boundaries),
         })
+    }
+
+    /// Name under which the stream leaves.
+    pub fn exported_name(&self) -> &str {
+        if self.stream.name.is_empty() {
+            &self.name
+        } else {
+            &self.stream.name
+        }
+    }
+
+    /// Description with which the stream leaves.
+    pub fn exported_description(&self) -> &str {
+        if self.stream.description.is_empty() {
+            &self.description
+        } else {
+            &self.stream.description
+        }
     }
 
     /// The attributes of the scope.
@@ -179,6 +187,7 @@ mod tests {
             version in proptest::option::of(".{0,8}"), boundaries in proptest::option::of(prop::collection::vec(-1e9..1e9, 0..20)),
         ) {
             let descriptor = Descriptor {
+                stream: Stream::unviewed(Kind::Histogram),
                 kind: Kind::Histogram, name, unit, description, scope_name: scope, scope_version: version,
                 scope_schema_url: None, scope_attributes: Vec::new(), boundaries,
             };

@@ -1,11 +1,12 @@
 //! Lanes: each worker's private cells, so that two workers never write the same cache line.
 //!
-//! A cell is two 64-bit words whose meaning is the instrument's:
+//! A cell is two 64-bit words whose meaning is the storage's:
 //!
-//! | kind | first word | second word |
+//! | storage | first word | second word |
 //! |---|---|---|
-//! | counter, up-down counter, histogram sum | sum of the integers, `i64` | sum of the floats, and of integers that no longer fit, `f64` bits |
-//! | gauge and observable | value, `i64` or `f64` bits | stamp: monotonic nanoseconds × 4 + type (1 integer, 2 float) |
+//! | sum, also that of a distribution | sum of the integers, `i64` | sum of the floats, and of integers that no longer fit, `f64` bits |
+//! | last value, and total of a callback | value, `i64` or `f64` bits | stamp: monotonic nanoseconds × 4 + type (1 integer, 2 float) |
+//! | mean | number of values, `u64` | their sum, `f64` bits |
 //!
 //! Cells of 64 consecutive series form a chunk, allocated when the worker first records into one of them. A worker that lets no two of its
 //! threads record at once (the GIL does that) adds with plain loads and stores; otherwise, and in the common lane, which the workers that
@@ -81,6 +82,25 @@ const TYPE_FLOAT: u64 = 2;
 const LARGEST_SUM: u64 = 1 << 62;
 
 impl Cell {
+    /// A cell that nothing was written to.
+    pub(crate) const fn empty() -> Cell {
+        Cell {
+            first: AtomicU64::new(0),
+            second: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a value to number and sum. `alone` states that nobody else writes the cell.
+    pub fn add_to_mean(&self, value: f64, alone: bool) {
+        if alone {
+            self.first.store(self.first.load(Relaxed).wrapping_add(1), Relaxed);
+            self.add_float_alone(value);
+        } else {
+            self.first.fetch_add(1, Relaxed);
+            self.add_float(value);
+        }
+    }
+
     /// Adds to the sums; true if it may be the first float in this cell. An integer must be below 2^60 in magnitude; one that would make the
     /// sum wrap around is added as a float. `alone` states that nobody else writes the cell.
     // Inlined by order, because a call costs a tenth of a recording.

@@ -4,8 +4,8 @@
 //! header            1 KiB   magic, version, size, allocation state, drop counters, service name
 //! workers           64 x 64 B
 //! lane tables       64 x (series / 64) x 4 B: where a worker's lane chunk of 64 series lies
-//! instrument index  open addressing, 4 B an entry
-//! instruments       32 B each
+//! stream index      open addressing, 4 B an entry
+//! streams           32 B each
 //! series index      open addressing, 4 B an entry
 //! series            32 B each
 //! pool              lines of 64 B: attribute bytes, descriptors, lane chunks, histogram pages
@@ -20,7 +20,7 @@ use crate::region::Region;
 /// First eight bytes of a segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"otelperf");
 /// Changes whenever the meaning of any byte changes.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// Byte offset of the layout version, a little-endian `u32`.
 pub const LAYOUT_VERSION_OFFSET: usize = 8;
 
@@ -45,8 +45,8 @@ pub const CELL: usize = 16;
 pub const CHUNK_LINES: u32 = (CHUNK * CELL / LINE) as u32;
 /// Bytes of a worker record.
 pub const WORKER: usize = 64;
-/// Bytes of an instrument record.
-pub const INSTRUMENT: usize = 32;
+/// Bytes of a stream record.
+pub const STREAM: usize = 32;
 /// Bytes of a series record.
 pub const SERIES: usize = 32;
 
@@ -62,14 +62,18 @@ pub mod header {
     pub const READY: usize = 32;
     /// `u32` length of the service name, at most [`SERVICE_MAX`].
     pub const SERVICE_LEN: usize = 36;
+    /// `u32` number of the window, see [`crate::exemplar`]. In a line that is hardly ever written, because every recording reads it.
+    pub const WINDOW: usize = 40;
+    /// `u64` number of sets and first line of the exemplars, see [`crate::exemplar`].
+    pub const EXEMPLARS: usize = 48;
     /// `u64` next free pool line.
     pub const POOL_NEXT: usize = 64;
     /// `u64` state of the small-object arena, see [`crate::pool::Pool::take_bytes`].
     pub const ARENA: usize = 72;
     /// `u32` next free series record.
     pub const SERIES_NEXT: usize = 128;
-    /// `u32` next free instrument record.
-    pub const INSTRUMENT_NEXT: usize = 132;
+    /// `u32` next free stream record.
+    pub const STREAM_NEXT: usize = 132;
     /// `u32` histograms in existence, for the page budget.
     pub const HISTOGRAMS: usize = 136;
     /// `u32` octaves that have a block, for the page budget.
@@ -97,22 +101,22 @@ pub struct Geometry {
     pub size: usize,
     /// Capacity of the series table.
     pub series: usize,
-    /// Capacity of the instrument table.
-    pub instruments: usize,
+    /// Capacity of the stream table.
+    pub streams: usize,
     /// Lane chunks of one worker.
     pub chunks: usize,
     /// Entries of the series index, a power of two.
     pub series_index: usize,
-    /// Entries of the instrument index, a power of two.
-    pub instrument_index: usize,
+    /// Entries of the stream index, a power of two.
+    pub stream_index: usize,
     /// Offset of the worker table.
     pub workers_at: usize,
     /// Offset of the lane tables.
     pub lanes_at: usize,
-    /// Offset of the instrument index.
-    pub instrument_index_at: usize,
-    /// Offset of the instrument table.
-    pub instruments_at: usize,
+    /// Offset of the stream index.
+    pub stream_index_at: usize,
+    /// Offset of the stream table.
+    pub streams_at: usize,
     /// Offset of the series index.
     pub series_index_at: usize,
     /// Offset of the series table.
@@ -135,28 +139,28 @@ impl Geometry {
         }
         let size = size as usize;
         let series = (size / 512).next_multiple_of(CHUNK);
-        let instruments = (size / 2048).clamp(64, 8192);
+        let streams = (size / 2048).clamp(64, 8192);
         let chunks = series / CHUNK;
         let series_index = (2 * series).next_power_of_two();
-        let instrument_index = (2 * instruments).next_power_of_two();
+        let stream_index = (2 * streams).next_power_of_two();
         let workers_at = header::LEN;
         let lanes_at = workers_at + WORKERS * WORKER;
-        let instrument_index_at = lanes_at + WORKERS * chunks * 4;
-        let instruments_at = (instrument_index_at + instrument_index * 4).next_multiple_of(LINE);
-        let series_index_at = instruments_at + instruments * INSTRUMENT;
+        let stream_index_at = lanes_at + WORKERS * chunks * 4;
+        let streams_at = (stream_index_at + stream_index * 4).next_multiple_of(LINE);
+        let series_index_at = streams_at + streams * STREAM;
         let series_at = (series_index_at + series_index * 4).next_multiple_of(LINE);
         let pool_at = (series_at + series * SERIES).next_multiple_of(LINE);
         Ok(Geometry {
             size,
             series,
-            instruments,
+            streams,
             chunks,
             series_index,
-            instrument_index,
+            stream_index,
             workers_at,
             lanes_at,
-            instrument_index_at,
-            instruments_at,
+            stream_index_at,
+            streams_at,
             series_index_at,
             series_at,
             pool_at,
@@ -226,18 +230,18 @@ mod tests {
             let g = Geometry::of(size).unwrap();
             let ends = [
                 (g.workers_at, g.lanes_at),
-                (g.lanes_at, g.instrument_index_at),
-                (g.instrument_index_at, g.instruments_at),
-                (g.instruments_at, g.series_index_at),
+                (g.lanes_at, g.stream_index_at),
+                (g.stream_index_at, g.streams_at),
+                (g.streams_at, g.series_index_at),
                 (g.series_index_at, g.series_at),
                 (g.series_at, g.pool_at),
             ];
             prop_assert!(ends.iter().all(|(start, end)| start < end && start % 4 == 0));
-            prop_assert_eq!(g.instruments_at % LINE, 0);
+            prop_assert_eq!(g.streams_at % LINE, 0);
             prop_assert_eq!(g.series_at % LINE, 0);
             prop_assert_eq!(g.pool_at % LINE, 0);
             prop_assert!(g.pool_at + g.lines as usize * LINE <= g.size);
-            prop_assert!(g.series_index >= 2 * g.series && g.instrument_index >= 2 * g.instruments);
+            prop_assert!(g.series_index >= 2 * g.series && g.stream_index >= 2 * g.streams);
             prop_assert!(g.lines > 16);
         }
     }

@@ -1,37 +1,86 @@
 //! The series as one process records into them: the hot path.
 //!
-//! A [`LocalSeries`] keeps the address of the cell in this process's lane, so that a recording is one look at the generation, one load of that
-//! address and one add. The address is looked up at the first recording of a generation, which ends with a fork or when a lane is given back.
+//! A [`LocalSeries`] keeps the address of the cell in this process's lane, so that a recording is one look at the epoch, one load of that
+//! address and one add. The address is looked up at the first recording of an epoch, which ends with a fork, when a lane is given back, and
+//! with the window, after which every series asks for exemplars again.
+//!
+//! Whatever is not plain (another storage than the instrument's own, other streams that get the same recording, exemplars that are wanted) is
+//! folded into one flag, so that a plain recording does not pay for it.
 
 // Inlined by order, because a call costs a tenth of a recording.
 #![allow(clippy::inline_always)]
 
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
 use std::sync::Arc;
 
 use crate::clock::{monotonic_ns, unix_ns};
 use crate::drops::Drop;
+use crate::exemplar::{Buckets, Exemplar};
 use crate::fork;
-use crate::hdr::to_units;
+use crate::hdr::{to_units, units_per_one, Level};
 use crate::histogram::{Histogram, Recorded};
+use crate::instrument::{Descriptor, Kind};
 use crate::lane::{Cell, Number};
+use crate::layout::header;
 use crate::segment::Segment;
-use crate::tables::SeriesId;
+use crate::stream::Storage;
+use crate::tables::{SeriesId, StreamId};
 
-/// No generation: the cell was not looked up yet.
+/// No epoch: the cell was not looked up yet.
 const NEVER: u32 = u32::MAX;
+/// Recordings of a series and window that may ask for exemplars. A series that is recorded into all the time outside of sampled spans pays for
+/// these few, and one in a thousand sampled recordings is still found in most windows.
+const ASKING_RECORDINGS: u32 = 1024;
+
+/// A stream as this process records into it.
+#[derive(Debug)]
+pub struct LocalStream {
+    /// Its number.
+    pub id: StreamId,
+    /// Kind of the instrument.
+    pub kind: Kind,
+    /// What is kept.
+    pub storage: Storage,
+    /// Integer units per unit of the instrument.
+    per_one: f64,
+    /// Finest step of the precision ladder.
+    finest: Level,
+    /// The buckets that get an exemplar each; none where no exemplars are wanted.
+    exemplars: Option<Buckets>,
+    /// Whether the caller wants to follow up every recording.
+    followed: bool,
+}
+
+impl LocalStream {
+    /// A stream that was found or inserted in the segment.
+    pub fn new(id: StreamId, descriptor: &Descriptor, exemplars: Option<Buckets>, followed: bool) -> Arc<LocalStream> {
+        Arc::new(LocalStream {
+            id,
+            kind: descriptor.kind,
+            storage: descriptor.stream.storage,
+            per_one: units_per_one(&descriptor.unit),
+            finest: descriptor.stream.aggregation.finest(),
+            exemplars,
+            followed,
+        })
+    }
+}
 
 /// A series that this process records into.
 #[derive(Debug)]
 pub struct LocalSeries {
     segment: Arc<Segment>,
     id: SeriesId,
-    /// The cell in this process's lane. Invariant: unless `generation` is [`NEVER`], it points into the mapping that `segment` keeps alive.
+    /// The cell in this process's lane. Invariant: it points to [`NOWHERE`] or into the mapping that `segment` keeps alive.
     cell: AtomicPtr<Cell>,
-    /// Generation in which `cell` was looked up.
-    generation: AtomicU32,
+    /// The segment's count of windows. Invariant: it points into the mapping that `segment` keeps alive.
+    window: AtomicPtr<AtomicU32>,
+    /// Epoch in which `cell` was looked up.
+    epoch: AtomicU32,
+    /// Whether nobody else writes the cell and nothing is to be done but what the instrument's own recording method does.
+    plain: AtomicBool,
     /// Whether nobody else writes the cell, so that adding needs no locked instruction.
     exclusive: AtomicBool,
     /// Byte offset of the histogram header; 0 if the series is no histogram.
@@ -40,26 +89,44 @@ pub struct LocalSeries {
     per_one: f64,
     /// Where a value goes that finds no room here; none for the overflow series itself.
     overflow: Option<Arc<LocalSeries>>,
+    stream: Arc<LocalStream>,
+    /// Series of the instrument's other streams that get the same recordings.
+    also: Box<[Arc<LocalSeries>]>,
+    /// One bit for each bucket that still wants an exemplar in this window.
+    asks: AtomicU64,
+    /// Recordings that may still ask in this window.
+    asking: AtomicU32,
 }
 
+/// What is written before the first look-up, if a damaged segment makes an epoch look like [`NEVER`].
+static NOWHERE: Cell = Cell::empty();
+
 impl LocalSeries {
-    /// The series `id`, whose values are kept as `per_one` integer units; `None` if its record cannot be right.
+    /// The series `id` of a stream, whose recordings go to `also` too; `None` if its record cannot be right.
     pub fn new(
         segment: &Arc<Segment>,
+        stream: &Arc<LocalStream>,
         id: SeriesId,
-        per_one: f64,
         overflow: Option<Arc<LocalSeries>>,
+        also: Vec<Arc<LocalSeries>>,
     ) -> Option<Arc<LocalSeries>> {
         let record = segment.tables().read_series(id)?;
+        let window = segment.region().u32(header::WINDOW)?;
         Some(Arc::new(LocalSeries {
             segment: Arc::clone(segment),
             id,
-            cell: AtomicPtr::new(ptr::null_mut()),
-            generation: AtomicU32::new(NEVER),
+            cell: AtomicPtr::new(ptr::from_ref(&NOWHERE).cast_mut()),
+            window: AtomicPtr::new(ptr::from_ref(window).cast_mut()),
+            epoch: AtomicU32::new(NEVER),
+            plain: AtomicBool::new(false),
             exclusive: AtomicBool::new(false),
             histogram_at: record.histogram_at.unwrap_or(0),
-            per_one,
+            per_one: stream.per_one,
             overflow,
+            stream: Arc::clone(stream),
+            also: also.into_boxed_slice(),
+            asks: AtomicU64::new(0),
+            asking: AtomicU32::new(0),
         }))
     }
 
@@ -68,20 +135,43 @@ impl LocalSeries {
         self.id
     }
 
+    /// Its stream.
+    pub fn stream(&self) -> &Arc<LocalStream> {
+        &self.stream
+    }
+
+    /// Series of the instrument's other streams that get the same recordings.
+    pub fn also(&self) -> &[Arc<LocalSeries>] {
+        &self.also
+    }
+
+    /// Whether it is the overflow series of its stream.
+    pub fn is_overflow(&self) -> bool {
+        self.overflow.is_none()
+    }
+
+    /// A number that changes when the address of the cell, or what is asked for, may have changed.
+    #[inline(always)]
+    fn epoch(&self) -> u32 {
+        // SAFETY: the invariant of the field.
+        let window = unsafe { &*self.window.load(Relaxed) };
+        window.load(Acquire).wrapping_add(fork::generation())
+    }
+
     #[inline(always)]
     fn cell(&self) -> Option<&Cell> {
-        if self.generation.load(Acquire) != fork::generation() {
+        if self.epoch.load(Acquire) != self.epoch() {
             return self.find_cell();
         }
         // SAFETY: the invariant of the field.
         Some(unsafe { &*self.cell.load(Relaxed) })
     }
 
-    /// First recording of a generation: joins a lane, or uses the common one when the pool is exhausted.
+    /// First recording of an epoch: joins a lane, or uses the common one when the pool is exhausted.
     #[cold]
     fn find_cell(&self) -> Option<&Cell> {
         // Read first: a lane that is given back meanwhile is then looked up again.
-        let generation = fork::generation();
+        let epoch = self.epoch();
         let tables = self.segment.tables();
         let lanes = tables.lanes();
         let own = self.segment.lane();
@@ -91,56 +181,172 @@ impl LocalSeries {
         let cell = self.segment.region().cell(at)?;
         tables.touch(self.id, unix_ns());
         self.exclusive.store(self.segment.is_exclusive(lane), Relaxed);
+        self.asks
+            .store(self.stream.exemplars.as_ref().map_or(0, Buckets::all), Relaxed);
+        self.asking.store(ASKING_RECORDINGS, Relaxed);
+        self.consider_plain();
         self.cell.store(ptr::from_ref(cell).cast_mut(), Relaxed);
-        self.generation.store(generation, Release);
+        self.epoch.store(epoch, Release);
         Some(cell)
     }
 
-    /// Adds to a counter or up-down counter.
+    fn consider_plain(&self) {
+        let plain =
+            self.exclusive.load(Relaxed) && !self.is_followed_up() && self.stream.storage.is_native(self.stream.kind);
+        self.plain.store(plain, Relaxed);
+    }
+
+    fn is_followed_up(&self) -> bool {
+        self.stream.followed || !self.also.is_empty() || self.asks.load(Relaxed) != 0
+    }
+
+    /// Adds to a counter or up-down counter. True if the caller has to follow up: there are other streams or exemplars are wanted.
     #[inline(always)]
-    pub fn add(&self, amount: Number) {
+    pub fn add(&self, amount: Number) -> bool {
         let Some(cell) = self.cell() else {
-            return self.segment.count_drop(Drop::Corrupt);
+            self.segment.count_drop(Drop::Corrupt);
+            return false;
         };
-        if cell.add(amount, self.exclusive.load(Relaxed)) {
+        if !self.plain.load(Relaxed) {
+            return self.write(amount);
+        }
+        if cell.add(amount, true) {
             self.segment.tables().mark_float(self.id);
         }
+        false
     }
 
-    /// Sets a gauge, or the total that a callback reported.
+    /// Sets a gauge. The answer is that of [`LocalSeries::add`].
     #[inline(always)]
-    pub fn set(&self, value: Number) {
-        match self.cell() {
-            Some(cell) => cell.set(value, monotonic_ns()),
-            None => self.segment.count_drop(Drop::Corrupt),
+    pub fn set(&self, value: Number) -> bool {
+        let Some(cell) = self.cell() else {
+            self.segment.count_drop(Drop::Corrupt);
+            return false;
+        };
+        if !self.plain.load(Relaxed) {
+            return self.write(value);
         }
+        cell.set(value, monotonic_ns());
+        false
     }
 
-    /// Records into a histogram: slot, sum, minimum and maximum, all in the series or all in its overflow series.
+    /// Records into a histogram: slot, sum, minimum and maximum, all in the series or all in its overflow series. The answer is that of
+    /// [`LocalSeries::add`].
     #[inline(always)]
-    pub fn record(&self, value: Number) {
+    pub fn record(&self, value: Number) -> bool {
+        let Some(cell) = self.cell() else {
+            self.segment.count_drop(Drop::Corrupt);
+            return false;
+        };
+        if !self.plain.load(Relaxed) {
+            return self.write(value);
+        }
         let float = value.as_f64();
         let histogram = self.histogram();
         let units = to_units(float, self.per_one);
         if let Some(slot) = histogram.roomy_slot(units) {
             histogram.widen_range(float);
-            self.add(value);
+            if cell.add(value, true) {
+                self.segment.tables().mark_float(self.id);
+            }
             // Last, because whatever follows a locked instruction waits for it.
             slot.count();
         } else {
             self.record_elsewhere(value, units);
+        }
+        false
+    }
+
+    /// Writes a recording in whatever way the stream stores it. The answer is that of [`LocalSeries::add`].
+    #[inline(never)]
+    pub fn write(&self, value: Number) -> bool {
+        let Some(cell) = self.cell() else {
+            self.segment.count_drop(Drop::Corrupt);
+            return false;
+        };
+        match self.stream.storage {
+            Storage::Sum => self.add_to(cell, value),
+            Storage::Total | Storage::Last => cell.set(value, monotonic_ns()),
+            Storage::Mean => cell.add_to_mean(value.as_f64(), self.exclusive.load(Relaxed)),
+            Storage::Distribution => self.record_signed(value),
+        }
+        let followed_up = self.is_followed_up();
+        if self.asks.load(Relaxed) != 0 {
+            let left = self.asking.load(Relaxed).saturating_sub(1);
+            self.asking.store(left, Relaxed);
+            if left == 0 {
+                self.asks.store(0, Relaxed);
+                self.consider_plain();
+            }
+        }
+        followed_up
+    }
+
+    /// Takes what a callback reported in the collection that began at `since_ns` (monotonic). Of several reports for one series, totals are summed and
+    /// the last value stays, as the SDK does.
+    pub fn observe(&self, value: Number, since_ns: u64) -> bool {
+        let before = match self.stream.storage {
+            Storage::Total => self.cell().and_then(Cell::last_value),
+            _ => None,
+        };
+        match before.filter(|(_, stamp)| *stamp >= since_ns) {
+            Some((before, _)) => self.write(before.plus(value)),
+            None => self.write(value),
+        }
+    }
+
+    /// The bucket of `value`, if it still wants an exemplar in this window.
+    pub fn wanted_bucket(&self, value: Number) -> Option<u8> {
+        let asks = self.asks.load(Relaxed);
+        if asks == 0 {
+            return None;
+        }
+        let bucket = self.stream.exemplars.as_ref()?.of(value.as_f64());
+        (asks >> bucket & 1 == 1).then_some(bucket)
+    }
+
+    /// Keeps the exemplar that a bucket wanted.
+    pub fn keep_exemplar(&self, bucket: u8, exemplar: &Exemplar) {
+        self.segment.exemplars().keep(self.id, bucket, exemplar);
+        self.asks.fetch_and(!(1 << bucket), Relaxed);
+        self.consider_plain();
+    }
+
+    fn add_to(&self, cell: &Cell, amount: Number) {
+        if cell.add(amount, self.exclusive.load(Relaxed)) {
+            self.segment.tables().mark_float(self.id);
+        }
+    }
+
+    fn add_to_sum(&self, amount: Number) {
+        match self.cell() {
+            Some(cell) => self.add_to(cell, amount),
+            None => self.segment.count_drop(Drop::Corrupt),
+        }
+    }
+
+    /// As [`LocalSeries::record`], also for negative values, which up-down counters and gauges have.
+    fn record_signed(&self, value: Number) {
+        let float = value.as_f64();
+        let units = to_units(float.abs(), self.per_one);
+        if float < 0.0 && self.stream.storage.has_mirror(self.stream.kind) {
+            self.count(self.histogram().mirror(), value, units);
+        } else {
+            self.count(self.histogram(), value, units);
         }
     }
 
     /// Recordings that need a page or a wider one, and those at the coarser steps.
     #[inline(never)]
     fn record_elsewhere(&self, value: Number, units: u64) {
-        let float = value.as_f64();
-        let histogram = self.histogram();
-        match histogram.record(units) {
+        self.count(self.histogram(), value, units);
+    }
+
+    fn count(&self, histogram: Histogram<'_>, value: Number, units: u64) {
+        match histogram.not_finer_than(self.stream.finest).record(units) {
             Recorded::Counted => {
-                histogram.widen_range(float);
-                self.add(value);
+                self.histogram().widen_range(value.as_f64());
+                self.add_to_sum(value);
             }
             Recorded::NoRoom => self.record_overflow(value),
             Recorded::Corrupt => self.segment.count_drop(Drop::Corrupt),
@@ -157,23 +363,12 @@ impl LocalSeries {
         )
     }
 
-    /// `record` for a series that is an overflow series; a function of its own, because `record` cannot contain itself.
-    fn record_into_overflow(&self, value: Number) {
-        let float = value.as_f64();
-        let histogram = self.histogram();
-        if histogram.record(to_units(float, self.per_one)) == Recorded::Counted {
-            histogram.widen_range(float);
-            self.add(value);
-        } else {
-            self.segment.count_drop(Drop::Corrupt);
-        }
-    }
-
     #[cold]
     fn record_overflow(&self, value: Number) {
         self.segment.count_drop(Drop::NoPage);
         if let Some(overflow) = &self.overflow {
-            overflow.record_into_overflow(value);
+            // The histogram of an overflow series always has room, so that this ends here.
+            overflow.record_signed(value);
         }
     }
 }

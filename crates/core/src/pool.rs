@@ -22,15 +22,18 @@ pub enum Use {
     Histograms = 2,
     /// Histogram pages.
     Pages = 3,
+    /// Exemplars.
+    Exemplars = 4,
 }
 
 impl Use {
     /// All uses with the name under which each is reported.
-    pub const ALL: [(Use, &'static str); 4] = [
+    pub const ALL: [(Use, &'static str); 5] = [
         (Use::Attributes, "attributes"),
         (Use::Lanes, "lanes"),
         (Use::Histograms, "histograms"),
         (Use::Pages, "histogram_pages"),
+        (Use::Exemplars, "exemplars"),
     ];
 }
 

@@ -1,19 +1,18 @@
-//! Taking points out of a segment: one consistent scan, and what each reader needs to know of its previous one.
-//!
-//! Counts, sums and slots only grow, so a scan needs no lock: it is a sequence of relaxed loads, exact but for recordings that
-//! are being made meanwhile. A point's count is the sum of the slots read, so that count and buckets always agree.
+//! Taking points out of a segment: what each reader wants, and what it needs to know of its previous collection.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use crate::clock::unix_ns;
+use crate::clock::{monotonic_ns, unix_ns};
 use crate::distribution::Distribution;
-use crate::hdr::units_per_one;
-use crate::histogram::Histogram;
+use crate::exemplar::Exemplar;
 use crate::instrument::{Descriptor, Kind};
-use crate::lane::{Cell, Number};
-use crate::layout::{RETIRED, WORKERS};
-use crate::segment::Segment;
-use crate::tables::{InstrumentId, SeriesId, SeriesRecord};
+use crate::lane::Number;
+use crate::scan::{Reading, Scan};
+use crate::segment::{Segment, CARDINALITY_LIMIT};
+use crate::stream::Aggregation;
+use crate::tables::{SeriesId, SeriesRecord, StreamId};
+use crate::window::{Averaged, Ewma, Window};
 
 /// How a reader wants the sums and histograms of a kind of instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +21,45 @@ pub enum Temporality {
     Cumulative,
     /// Since the reader's last collection.
     Delta,
+}
+
+/// What a reader wants, by kind of instrument: index `kind - 1`.
+#[derive(Clone, Debug)]
+pub struct Preferences {
+    /// Temporality.
+    pub temporality: [Temporality; 7],
+    /// Aggregation where no view states one.
+    pub aggregation: [Aggregation; 7],
+    /// Cardinality limit where no view states one.
+    pub limit: [u32; 7],
+}
+
+impl Preferences {
+    /// The same temporality for all kinds, and nothing else.
+    pub fn of(temporality: Temporality) -> Preferences {
+        Preferences {
+            temporality: [temporality; 7],
+            aggregation: [const { Aggregation::Default }; 7],
+            limit: [CARDINALITY_LIMIT; 7],
+        }
+    }
+
+    /// How a stream leaves for this reader; `None` if it does not.
+    pub fn aggregation<'a>(&'a self, descriptor: &'a Descriptor) -> Option<&'a Aggregation> {
+        let preferred = &self.aggregation[descriptor.kind as usize - 1];
+        let stream = &descriptor.stream;
+        let found = stream.aggregation.or(preferred);
+        (found.storage(descriptor.kind) == Some(stream.storage)).then_some(found)
+    }
+
+    /// How a histogram of a view that leaves it to the reader looks.
+    pub fn histogram(&self, kind: Kind) -> &Aggregation {
+        &self.aggregation[kind as usize - 1]
+    }
+
+    fn is_delta(&self, kind: Kind) -> bool {
+        self.temporality[kind as usize - 1] == Temporality::Delta
+    }
 }
 
 /// The value of a point.
@@ -38,155 +76,18 @@ pub enum Value {
 pub struct Point {
     /// The series.
     pub series: SeriesId,
-    /// Its instrument.
-    pub instrument: InstrumentId,
+    /// Its stream.
+    pub stream: StreamId,
     /// Begin of the interval, nanoseconds since the epoch.
     pub start_unix_ns: u64,
     /// End of the interval: the time of the collection, the same for all its points, and the begin of the next delta interval.
     pub time_unix_ns: u64,
     /// What was measured.
     pub value: Value,
-}
-
-/// What a series holds at one moment.
-enum Reading {
-    Number(Number),
-    /// Value with the stamp of its newest setting.
-    Last(Number, u64),
-    Distribution(Box<Distribution>),
-}
-
-/// One look at the whole segment.
-pub struct Scan<'a> {
-    segment: &'a Segment,
-    own_lane: usize,
-    alive: [bool; WORKERS],
-    units: HashMap<InstrumentId, Option<(Kind, f64)>>,
-}
-
-impl<'a> Scan<'a> {
-    /// Begins a look: asks the kernel once which workers live.
-    pub fn new(segment: &'a Segment) -> Scan<'a> {
-        let own_lane = segment.joined_lane();
-        let workers = segment.workers();
-        Scan {
-            segment,
-            own_lane,
-            alive: std::array::from_fn(|lane| workers.is_alive(lane, own_lane)),
-            units: HashMap::new(),
-        }
-    }
-
-    fn instrument(&mut self, id: InstrumentId) -> Option<(Kind, f64)> {
-        let tables = self.segment.tables();
-        *self.units.entry(id).or_insert_with(|| {
-            let descriptor: Descriptor = tables.descriptor(id)?;
-            Some((descriptor.kind, units_per_one(&descriptor.unit)))
-        })
-    }
-
-    /// The records of all series that were recorded into.
-    pub fn series(&self) -> impl Iterator<Item = SeriesRecord> + 'a {
-        let tables = self.segment.tables();
-        (0..tables.series_count())
-            .filter_map(move |number| tables.read_series(SeriesId(number)))
-            .filter(|series| series.touched)
-    }
-
-    /// Sum over the lanes; integers stay an integer as long as no float was recorded and the range of integers holds them.
-    fn sum(&self, series: &SeriesRecord, kind: Kind) -> Number {
-        let lanes = self.segment.tables().lanes();
-        let (mut ints, mut floats) = (Number::Int(0), 0.0);
-        for lane in (0..WORKERS).filter(|lane| self.alive[*lane] || !kind.ends_with_worker()) {
-            if let Some(cell) = lanes.existing_cell_at(lane, series.id).and_then(|at| lanes.cell(at)) {
-                let (int, float) = cell.sums();
-                ints = ints.plus(Number::Int(int));
-                floats += float;
-            }
-        }
-        if series.float {
-            ints.plus(Number::Float(floats))
-        } else {
-            ints
-        }
-    }
-
-    /// Last value over the lanes: the newest of a gauge, the sum of the workers' totals otherwise. What this process's callbacks
-    /// reported before `since_ns` does not count.
-    fn last(&self, series: &SeriesRecord, kind: Kind, since_ns: u64) -> Option<(Number, u64)> {
-        let lanes = self.segment.tables().lanes();
-        let mut found: Option<(Number, u64)> = None;
-        for lane in (0..WORKERS).filter(|lane| self.alive[*lane] || !kind.ends_with_worker()) {
-            let cell = lanes.existing_cell_at(lane, series.id).and_then(|at| lanes.cell(at));
-            let read = if lane == RETIRED {
-                cell.and_then(retired_total)
-            } else {
-                cell.and_then(Cell::last_value)
-            };
-            let Some((value, stamp)) = read else {
-                continue;
-            };
-            if kind.is_observable() && lane == self.own_lane && stamp < since_ns {
-                continue;
-            }
-            found = Some(match (found, kind) {
-                (None, _) => (value, stamp),
-                (Some(known), Kind::Gauge | Kind::ObservableGauge) => {
-                    if stamp > known.1 {
-                        (value, stamp)
-                    } else {
-                        known
-                    }
-                }
-                (Some((sum, at)), _) => (sum.plus(value), at.max(stamp)),
-            });
-        }
-        found
-    }
-
-    /// The distribution of a histogram series over its whole life.
-    pub fn distribution(&mut self, series: &SeriesRecord) -> Option<Distribution> {
-        let (kind, per_one) = self.instrument(series.instrument)?;
-        if kind != Kind::Histogram {
-            return None;
-        }
-        let histogram = self.histogram(series)?;
-        // The sum is read before the slots, so that a mean is never too large by recordings that the count lacks.
-        let sum = self.sum(series, kind);
-        let (slots, coarsest) = histogram.read()?;
-        Some(Distribution::new(slots, coarsest, sum, histogram.range()?, per_one))
-    }
-
-    fn histogram(&self, series: &SeriesRecord) -> Option<Histogram<'a>> {
-        let at = series.histogram_at?;
-        Some(Histogram::new(
-            self.segment.region(),
-            self.segment.geometry(),
-            at,
-            series.overflow,
-        ))
-    }
-
-    fn read(&mut self, series: &SeriesRecord, since_ns: u64) -> Option<Reading> {
-        let (kind, _) = self.instrument(series.instrument)?;
-        if kind == Kind::Histogram {
-            return self.distribution(series).map(Box::new).map(Reading::Distribution);
-        }
-        if kind.keeps_last_value() {
-            let (value, stamp) = self.last(series, kind, since_ns)?;
-            return Some(Reading::Last(value, stamp));
-        }
-        Some(Reading::Number(self.sum(series, kind)))
-    }
-}
-
-/// What callbacks of dead workers had reported; it has no stamp.
-fn retired_total(cell: &Cell) -> Option<(Number, u64)> {
-    match cell.sums() {
-        (0, 0.0) => None,
-        (int, 0.0) => Some((Number::Int(int), 0)),
-        (int, float) => Some((Number::Float(int as f64 + float), 0)),
-    }
+    /// The quantiles that the stream's view asks for, of its window; none of an idle one.
+    pub quantiles: Vec<f64>,
+    /// What was kept since the reader's last collection, oldest first.
+    pub exemplars: Vec<Exemplar>,
 }
 
 /// What a reader remembers of a series.
@@ -198,20 +99,24 @@ struct Previous {
     distribution: Option<Box<Distribution>>,
     /// Minimum and maximum since this reader's last collection.
     range: Option<(f64, f64)>,
+    window: Window,
+    ewma: Ewma,
 }
 
 /// The state of one metric reader.
 #[derive(Debug)]
-pub struct ReaderState {
-    /// Temporality by kind of instrument, index `kind - 1`.
-    temporality: [Temporality; 7],
+struct ReaderState {
+    preferences: Arc<Preferences>,
     previous: HashMap<u32, Previous>,
+    /// Window of the last collection.
+    window: Option<u32>,
 }
 
-impl ReaderState {
-    fn is_delta(&self, kind: Kind) -> bool {
-        self.temporality[kind as usize - 1] == Temporality::Delta
-    }
+/// When a collection takes place.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    unix_ns: u64,
+    monotonic_ns: u64,
 }
 
 /// All readers of one process on one segment.
@@ -224,12 +129,13 @@ pub struct Readers {
 
 impl Readers {
     /// Adds a reader under a number of the caller's choice; what was recorded before is in its first interval.
-    pub fn add(&mut self, reader: u64, temporality: [Temporality; 7]) {
+    pub fn add(&mut self, reader: u64, preferences: Arc<Preferences>) {
         self.readers.insert(
             reader,
             ReaderState {
-                temporality,
+                preferences,
                 previous: HashMap::new(),
+                window: None,
             },
         );
     }
@@ -239,88 +145,140 @@ impl Readers {
         self.readers.remove(&reader);
     }
 
-    fn drain_ranges(&mut self, scan: &Scan<'_>, series: &SeriesRecord) {
+    fn drain_ranges(&mut self, kind: Kind, scan: &Scan<'_>, series: &SeriesRecord) {
         let Some((low, high)) = scan.histogram(series).and_then(|histogram| histogram.drain_range()) else {
             return;
         };
-        for state in self
-            .readers
-            .values_mut()
-            .filter(|state| state.is_delta(Kind::Histogram))
-        {
+        let readers = self.readers.values_mut();
+        for state in readers.filter(|state| state.preferences.is_delta(kind)) {
             let previous = state.previous.entry(series.id.0).or_default();
             let (min, max) = previous.range.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
             previous.range = Some((min.min(low), max.max(high)));
         }
     }
 
-    /// The points of a reader now, instruments in the order of their creation. `since_ns` is the monotonic time at which this collection began.
+    /// The points of a reader now, streams in the order of their creation. `since_ns` is the monotonic time at which this collection began.
     pub fn collect(&mut self, segment: &Segment, reader: u64, since_ns: u64) -> Vec<Point> {
-        let now = unix_ns();
+        let Some(state) = self.readers.get_mut(&reader) else {
+            return Vec::new();
+        };
+        let preferences = Arc::clone(&state.preferences);
+        let window = segment.exemplars().next_window();
+        let last = state.window.replace(window);
+        let mut exemplars = segment
+            .exemplars()
+            .between(last.unwrap_or(window.wrapping_sub(u32::MAX / 2)), window);
+        let now = Now {
+            unix_ns: unix_ns(),
+            monotonic_ns: monotonic_ns(),
+        };
         let mut scan = Scan::new(segment);
+        let wanted = wanted(segment, &mut scan, &preferences);
         let mut points = Vec::new();
         for series in scan.series() {
-            let Some((kind, _)) = scan.instrument(series.instrument) else {
+            let Some(descriptor) = scan.stream(series.stream) else {
                 continue;
             };
-            if kind == Kind::Histogram {
-                self.drain_ranges(&scan, &series);
+            if series.histogram_at.is_some() {
+                self.drain_ranges(descriptor.kind, &scan, &series);
             }
-            let (Some(state), Some(reading)) = (self.readers.get_mut(&reader), scan.read(&series, since_ns)) else {
+            let aggregation = preferences.aggregation(&descriptor);
+            let aggregation = aggregation.filter(|_| wanted.contains(&series.stream));
+            let (Some(aggregation), Some(state)) = (aggregation, self.readers.get_mut(&reader)) else {
                 continue;
             };
-            if let Some((start_unix_ns, value)) = state.point(kind, &series, reading, now) {
+            // An average goes on from the total that was reported last, whether it is reported again or not.
+            let averaged = matches!(aggregation, Aggregation::Ewma { .. });
+            let Some(reading) = scan.read(&series, if averaged { 0 } else { since_ns }) else {
+                continue;
+            };
+            let previous = state.previous.entry(series.id.0).or_default();
+            let quantiles = previous.quantiles(aggregation, &series, &reading, now);
+            let point = if let Aggregation::Ewma { tau } = aggregation {
+                previous.average(*tau, descriptor.kind, &series, &reading, now)
+            } else if preferences.is_delta(descriptor.kind) {
+                previous.delta(&series, reading, now)
+            } else {
+                cumulative(&series, reading)
+            };
+            if let Some((start_unix_ns, value)) = point {
                 points.push(Point {
                     series: series.id,
-                    instrument: series.instrument,
+                    stream: series.stream,
                     start_unix_ns,
-                    time_unix_ns: now,
+                    time_unix_ns: now.unix_ns,
                     value,
+                    quantiles,
+                    exemplars: exemplars.remove(&series.id.0).unwrap_or_default(),
                 });
             }
         }
-        points.sort_by_key(|point| (point.instrument.0, point.series.0));
+        points.sort_by_key(|point| (point.stream.0, point.series.0));
         points
     }
 }
 
-impl ReaderState {
-    /// The point of one series, with the begin of its interval; `None` if nothing happened in a delta interval.
-    fn point(&mut self, kind: Kind, series: &SeriesRecord, reading: Reading, now: u64) -> Option<(u64, Value)> {
-        let delta = self.is_delta(kind);
-        if !delta {
-            let value = match reading {
-                Reading::Number(number) | Reading::Last(number, _) => Value::Number(number),
-                Reading::Distribution(distribution) if distribution.count() == 0 => return None,
-                Reading::Distribution(distribution) => Value::Distribution(distribution),
-            };
-            return Some((series.start_unix_ns, value));
+/// The streams that a reader wants: where there is one for each of several cardinality limits, only that of the reader's own.
+fn wanted(segment: &Segment, scan: &mut Scan<'_>, preferences: &Preferences) -> HashSet<StreamId> {
+    let streams = (0..segment.tables().stream_count()).map(StreamId);
+    let streams: Vec<_> = streams.filter_map(|id| Some((id, scan.stream(id)?))).collect();
+    let limit = |descriptor: &Descriptor| preferences.limit[descriptor.kind as usize - 1];
+    let common = |descriptor: &Descriptor| {
+        let mut common = descriptor.clone();
+        common.stream.variant = 0;
+        common.identity()
+    };
+    let special = streams.iter().map(|(_, descriptor)| descriptor);
+    let special = special.filter(|descriptor| descriptor.stream.variant == limit(descriptor));
+    let special: HashSet<Vec<u8>> = special.map(|descriptor| common(descriptor)).collect();
+    let is_wanted = |descriptor: &Descriptor| {
+        if descriptor.stream.variant == 0 {
+            special.is_empty() || !special.contains(&common(descriptor))
+        } else {
+            descriptor.stream.variant == limit(descriptor)
         }
-        let previous = self.previous.entry(series.id.0).or_default();
-        let start = match previous.collected_unix_ns {
+    };
+    let wanted = streams.iter().filter(|(_, descriptor)| is_wanted(descriptor));
+    wanted.map(|(id, _)| *id).collect()
+}
+
+/// The point of a series since its beginning; `None` for a histogram without recordings.
+fn cumulative(series: &SeriesRecord, reading: Reading) -> Option<(u64, Value)> {
+    let value = match reading {
+        Reading::Number(number) | Reading::Total(number) | Reading::Last(number, _) => Value::Number(number),
+        Reading::Distribution(distribution) if distribution.count() > 0 => Value::Distribution(distribution),
+        Reading::Distribution(_) | Reading::Mean(..) => return None,
+    };
+    Some((series.start_unix_ns, value))
+}
+
+impl Previous {
+    /// The point of a series since the last collection, with the begin of its interval; `None` if nothing happened.
+    fn delta(&mut self, series: &SeriesRecord, reading: Reading, now: Now) -> Option<(u64, Value)> {
+        let start = match self.collected_unix_ns {
             0 => series.start_unix_ns,
             collected => collected,
         };
-        previous.collected_unix_ns = now;
+        self.collected_unix_ns = now.unix_ns;
         let value = match reading {
             Reading::Number(number) => {
-                let before = previous.number.replace(number);
+                let before = self.number.replace(number);
                 if before == Some(number) {
                     return None;
                 }
                 Value::Number(difference(number, before))
             }
-            Reading::Last(number, stamp) if kind == Kind::Gauge || kind == Kind::ObservableGauge => {
-                if previous.stamp == stamp {
+            Reading::Total(number) => Value::Number(difference(number, self.number.replace(number))),
+            Reading::Last(number, stamp) => {
+                if self.stamp == stamp {
                     return None;
                 }
-                previous.stamp = stamp;
+                self.stamp = stamp;
                 Value::Number(number)
             }
-            Reading::Last(number, _) => Value::Number(difference(number, previous.number.replace(number))),
             Reading::Distribution(distribution) => {
-                let mut range = previous.range.take().unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
-                let before = previous.distribution.replace(distribution.clone());
+                let mut range = self.range.take().unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
+                let before = self.distribution.replace(distribution.clone());
                 let mut since = if let Some(before) = before {
                     distribution.minus(&before)
                 } else {
@@ -337,8 +295,48 @@ impl ReaderState {
                 }
                 Value::Distribution(Box::new(since))
             }
+            Reading::Mean(..) => return None,
         };
         Some((start, value))
+    }
+
+    /// The quantiles of the window, where a view asks for them.
+    fn quantiles(&mut self, aggregation: &Aggregation, series: &SeriesRecord, reading: &Reading, now: Now) -> Vec<f64> {
+        let Aggregation::Hdr { quantiles, window, .. } = aggregation else {
+            return Vec::new();
+        };
+        let (Reading::Distribution(distribution), false) = (reading, quantiles.is_empty()) else {
+            return Vec::new();
+        };
+        let age_ns = now.unix_ns.saturating_sub(series.start_unix_ns);
+        let since = self
+            .window
+            .advance(distribution, now.monotonic_ns, (window * 1e9) as u64, age_ns);
+        if since.count() == 0 {
+            return Vec::new();
+        }
+        let percentiles: Vec<f64> = quantiles.iter().map(|quantile| quantile * 100.0).collect();
+        since.percentiles(&percentiles)
+    }
+
+    /// The moving average of a series; `None` before its first value.
+    fn average(
+        &mut self,
+        tau: f64,
+        kind: Kind,
+        series: &SeriesRecord,
+        reading: &Reading,
+        now: Now,
+    ) -> Option<(u64, Value)> {
+        let averaged = match reading {
+            Reading::Number(sum) => Averaged::Rate(sum.as_f64()),
+            Reading::Total(total) => Averaged::Total(total.as_f64(), kind == Kind::ObservableCounter),
+            Reading::Mean(count, sum) => Averaged::Mean(*count, *sum),
+            Reading::Last(..) | Reading::Distribution(_) => return None,
+        };
+        let age_ns = now.unix_ns.saturating_sub(series.start_unix_ns);
+        let average = self.ewma.advance(averaged, now.monotonic_ns, age_ns, tau)?;
+        Some((series.start_unix_ns, Value::Number(Number::Float(average))))
     }
 }
 

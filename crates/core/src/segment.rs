@@ -10,18 +10,19 @@ use std::sync::{Arc, Once};
 use crate::clock::unix_ns;
 use crate::drops::Drop as DropReason;
 use crate::error::SegmentError;
+use crate::exemplar::Exemplars;
 use crate::fork;
 use crate::instrument::Descriptor;
 use crate::layout::{header, Geometry, LAYOUT_VERSION, LAYOUT_VERSION_OFFSET, LINE, MAGIC, WORKERS};
 use crate::mapping::Mapping;
 use crate::pool::{Pool, Use};
 use crate::region::Region;
-use crate::tables::{InstrumentId, SeriesId, Tables};
+use crate::tables::{SeriesId, StreamId, Tables};
 use crate::workers::{WorkerInfo, Workers};
 
 /// Directory of the named segments: shared memory, gone after a reboot.
 pub const DIRECTORY: &str = "/dev/shm";
-/// Cardinality limit of an instrument (OpenTelemetry specification, metrics SDK, "Cardinality limits").
+/// Cardinality limit of a stream (OpenTelemetry specification, metrics SDK, "Cardinality limits").
 pub const CARDINALITY_LIMIT: u32 = 2000;
 /// The lane is not chosen yet.
 const NO_LANE: usize = usize::MAX;
@@ -168,12 +169,17 @@ impl Segment {
         &self.geometry
     }
 
-    /// The instrument and series tables.
+    /// The stream and series tables.
     pub fn tables(&self) -> Tables<'_> {
         Tables {
             region: self.region(),
             geometry: &self.geometry,
         }
+    }
+
+    /// The exemplars.
+    pub fn exemplars(&self) -> Exemplars<'_> {
+        Exemplars::new(self.tables())
     }
 
     /// The worker table.
@@ -230,9 +236,9 @@ impl Segment {
             .unwrap_or_else(|| self.owner == std::process::id())
     }
 
-    /// Finds or inserts an instrument; `None` if there is no room.
-    pub fn instrument(&self, descriptor: &Descriptor, limit: u32) -> Option<InstrumentId> {
-        self.tables().instrument(descriptor, limit, unix_ns())
+    /// Finds or inserts a stream; `None` if there is no room.
+    pub fn stream(&self, descriptor: &Descriptor, limit: u32) -> Option<StreamId> {
+        self.tables().stream(descriptor, limit, unix_ns())
     }
 
     /// Number of pool lines handed out.
@@ -245,8 +251,8 @@ impl Segment {
         let g = &self.geometry;
         let mut parts = vec![
             ("header", g.workers_at as u64),
-            ("workers", (g.instrument_index_at - g.workers_at) as u64),
-            ("instruments", (g.series_index_at - g.instrument_index_at) as u64),
+            ("workers", (g.stream_index_at - g.workers_at) as u64),
+            ("streams", (g.series_index_at - g.stream_index_at) as u64),
             ("series", (g.pool_at - g.series_index_at) as u64),
         ];
         for (purpose, name) in Use::ALL {

@@ -15,9 +15,10 @@ use crate::attributes::MAX_BYTES;
 use crate::drops::Drop;
 use crate::histogram::Histogram;
 use crate::instrument::{Descriptor, Kind};
-use crate::layout::{header, Geometry, INSTRUMENT, SERIES};
+use crate::layout::{header, Geometry, SERIES, STREAM};
 use crate::pool::Pool;
 use crate::region::Region;
+use crate::stream::Storage;
 
 /// Canonical bytes of the overflow series' attributes, `otel.metric.overflow=true`.
 pub const OVERFLOW_ATTRIBUTES: &[u8] = b"\x14otel.metric.overflowt";
@@ -28,19 +29,19 @@ const READY: u32 = 1;
 const TOUCHED: u32 = 2;
 /// Series flag: at least one of the recordings was a float.
 const FLOAT: u32 = 4;
-/// Series flag: this is its instrument's overflow series.
+/// Series flag: this is its stream's overflow series.
 const OVERFLOW: u32 = 8;
 
 // Word offsets within a series record.
 const S_HASH: usize = 0;
 const S_ATTRIBUTES: usize = 8;
 const S_LENGTH: usize = 12;
-const S_INSTRUMENT: usize = 14;
+const S_STREAM: usize = 14;
 const S_HISTOGRAM: usize = 16;
 const S_FLAGS: usize = 20;
 const S_START: usize = 24;
 
-// Word offsets within an instrument record.
+// Word offsets within a stream record.
 const I_HASH: usize = 0;
 const I_DESCRIPTOR: usize = 8;
 const I_LENGTH: usize = 12;
@@ -56,9 +57,9 @@ pub struct Tables<'a> {
     pub(crate) geometry: &'a Geometry,
 }
 
-/// An instrument record, by number.
+/// A stream record, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct InstrumentId(pub u32);
+pub struct StreamId(pub u32);
 
 /// A series record, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,8 +70,8 @@ pub struct SeriesId(pub u32);
 pub struct SeriesRecord {
     /// Its number.
     pub id: SeriesId,
-    /// Its instrument.
-    pub instrument: InstrumentId,
+    /// Its stream.
+    pub stream: StreamId,
     /// Byte offset of the canonical attribute bytes.
     pub attributes_at: usize,
     /// Their length.
@@ -100,8 +101,8 @@ impl<'a> Tables<'a> {
         ((id.0 as usize) < self.geometry.series).then(|| self.geometry.series_at + id.0 as usize * SERIES)
     }
 
-    fn instrument_record(&self, id: InstrumentId) -> Option<usize> {
-        ((id.0 as usize) < self.geometry.instruments).then(|| self.geometry.instruments_at + id.0 as usize * INSTRUMENT)
+    fn stream_record(&self, id: StreamId) -> Option<usize> {
+        ((id.0 as usize) < self.geometry.streams).then(|| self.geometry.streams_at + id.0 as usize * STREAM)
     }
 
     /// Walks the probe path of `hash`: answers the matching record number, or else publishes the one that `insert` makes.
@@ -154,18 +155,18 @@ impl<'a> Tables<'a> {
         taken.min(self.geometry.series as u32)
     }
 
-    /// Number of instrument records taken so far.
-    pub fn instrument_count(&self) -> u32 {
-        let taken = self.half(header::INSTRUMENT_NEXT).map_or(0, |next| next.load(Acquire));
-        taken.min(self.geometry.instruments as u32)
+    /// Number of stream records taken so far.
+    pub fn stream_count(&self) -> u32 {
+        let taken = self.half(header::STREAM_NEXT).map_or(0, |next| next.load(Acquire));
+        taken.min(self.geometry.streams as u32)
     }
 
-    /// Finds or inserts an instrument with its overflow series. `None` if the segment has no room.
-    pub fn instrument(&self, descriptor: &Descriptor, limit: u32, now_unix_ns: u64) -> Option<InstrumentId> {
+    /// Finds or inserts a stream with its overflow series. `None` if the segment has no room.
+    pub fn stream(&self, descriptor: &Descriptor, limit: u32, now_unix_ns: u64) -> Option<StreamId> {
         let identity = descriptor.identity();
         let hash = xxh3_64_with_seed(&identity, 0);
         let matches = |number| {
-            self.instrument_record(InstrumentId(number)).is_some_and(|at| {
+            self.stream_record(StreamId(number)).is_some_and(|at| {
                 self.word(at + I_HASH).is_some_and(|word| word.load(Relaxed) == hash)
                     && self
                         .descriptor_range(at)
@@ -174,32 +175,33 @@ impl<'a> Tables<'a> {
         };
         let insert = || {
             // Asked first, so that what is refused takes no memory.
-            self.has_record(header::INSTRUMENT_NEXT, self.geometry.instruments)?;
+            self.has_record(header::STREAM_NEXT, self.geometry.streams)?;
             self.has_record(header::SERIES_NEXT, self.geometry.series)?;
             let bytes = descriptor.encode();
             let length = u16::try_from(bytes.len()).ok()?;
             let keep = self.pool().floor();
             let start = self.pool().take_bytes(bytes.len(), keep)?;
             self.region.write_bytes(start, &bytes).then_some(())?;
-            let number = self.next_record(header::INSTRUMENT_NEXT, self.geometry.instruments)?;
-            let at = self.instrument_record(InstrumentId(number))?;
+            let number = self.next_record(header::STREAM_NEXT, self.geometry.streams)?;
+            let at = self.stream_record(StreamId(number))?;
             self.word(at + I_HASH)?.store(hash, Relaxed);
             self.half(at + I_DESCRIPTOR)?.store((start / 8) as u32, Relaxed);
             self.region.u16(at + I_LENGTH)?.store(length, Relaxed);
-            self.region.u16(at + I_KIND)?.store(descriptor.kind as u16, Relaxed);
+            let kind = descriptor.kind as u16 | (descriptor.stream.storage as u16) << 8;
+            self.region.u16(at + I_KIND)?.store(kind, Relaxed);
             self.half(at + I_LIMIT)?.store(limit, Relaxed);
-            let overflow = self.new_series(InstrumentId(number), OVERFLOW_ATTRIBUTES, 0, OVERFLOW, now_unix_ns)?;
+            let overflow = self.new_series(StreamId(number), OVERFLOW_ATTRIBUTES, 0, OVERFLOW, now_unix_ns)?;
             self.half(at + I_OVERFLOW)?.store(overflow.0 + 1, Release);
             Some(number)
         };
         self.find_or_insert(
-            self.geometry.instrument_index_at,
-            self.geometry.instrument_index,
+            self.geometry.stream_index_at,
+            self.geometry.stream_index,
             hash,
             matches,
             insert,
         )
-        .map(InstrumentId)
+        .map(StreamId)
     }
 
     fn descriptor_range(&self, at: usize) -> Option<(usize, usize)> {
@@ -208,43 +210,44 @@ impl<'a> Tables<'a> {
         Some((start, len))
     }
 
-    /// The descriptor of a published instrument, or `None` if there is none or it is corrupt.
-    pub fn descriptor(&self, id: InstrumentId) -> Option<Descriptor> {
-        let at = self.instrument_record(id)?;
+    /// The descriptor of a published stream, or `None` if there is none or it is corrupt.
+    pub fn descriptor(&self, id: StreamId) -> Option<Descriptor> {
+        let at = self.stream_record(id)?;
         self.overflow_of(id)?;
         let (start, len) = self.descriptor_range(at)?;
         Descriptor::decode(&self.region.read_bytes(start, len)?)
     }
 
-    /// Kind of a published instrument.
-    pub fn kind(&self, id: InstrumentId) -> Option<Kind> {
-        let at = self.instrument_record(id)?;
-        Kind::from_number(self.region.u16(at + I_KIND)?.load(Relaxed) as u8)
+    /// Kind of the instrument and storage of a published stream.
+    pub fn kind(&self, id: StreamId) -> Option<(Kind, Storage)> {
+        let at = self.stream_record(id)?;
+        let [kind, storage] = self.region.u16(at + I_KIND)?.load(Relaxed).to_le_bytes();
+        Some((Kind::from_number(kind)?, Storage::from_number(storage)?))
     }
 
-    /// The overflow series of an instrument; `None` while the instrument is not complete.
-    pub fn overflow_of(&self, id: InstrumentId) -> Option<SeriesId> {
-        let at = self.instrument_record(id)?;
+    /// The overflow series of a stream; `None` while the stream is not complete.
+    pub fn overflow_of(&self, id: StreamId) -> Option<SeriesId> {
+        let at = self.stream_record(id)?;
         let number = self.half(at + I_OVERFLOW)?.load(Acquire).checked_sub(1)?;
         ((number as usize) < self.geometry.series).then_some(SeriesId(number))
     }
 
     /// Finds or inserts the series of `attributes` (canonical bytes). `Err` names the reason why it has none.
-    pub fn series(&self, instrument: InstrumentId, attributes: &[u8], now_unix_ns: u64) -> Result<SeriesId, Drop> {
+    pub fn series(&self, stream: StreamId, attributes: &[u8], now_unix_ns: u64) -> Result<SeriesId, Drop> {
         if attributes.len() > MAX_BYTES {
             return Err(Drop::LongAttributes);
         }
         if attributes == OVERFLOW_ATTRIBUTES {
-            return self.overflow_of(instrument).ok_or(Drop::Corrupt);
+            return self.overflow_of(stream).ok_or(Drop::Corrupt);
         }
-        let hash = xxh3_64_with_seed(attributes, u64::from(instrument.0) + 1);
+        let hash = xxh3_64_with_seed(attributes, u64::from(stream.0) + 1);
         let matches = |number| {
             self.series_record(SeriesId(number)).is_some_and(|at| {
                 let same = self.word(at + S_HASH).is_some_and(|word| word.load(Relaxed) == hash)
                     && self
                         .region
-                        .u16(at + S_INSTRUMENT)
-                        .is_some_and(|n| u32::from(n.load(Relaxed)) == instrument.0)
+                        .u16(at + S_STREAM)
+                        .is_some_and(|n| u32::from(n.load(Relaxed)) == stream.0)
                     && self
                         .region
                         .u16(at + S_LENGTH)
@@ -254,7 +257,7 @@ impl<'a> Tables<'a> {
                     .is_some_and(|start| self.region.bytes_equal(start.load(Relaxed) as usize * 8, attributes))
             })
         };
-        let at = self.instrument_record(instrument).ok_or(Drop::Corrupt)?;
+        let at = self.stream_record(stream).ok_or(Drop::Corrupt)?;
         let count = self.half(at + I_COUNT).ok_or(Drop::Corrupt)?;
         let counted = Cell::new(false);
         let made = Cell::new(None);
@@ -264,7 +267,7 @@ impl<'a> Tables<'a> {
                 .fetch_update(AcqRel, Acquire, |count| (count < limit).then(|| count + 1))
                 .ok()?;
             counted.set(true);
-            made.set(self.new_series(instrument, attributes, hash, 0, now_unix_ns));
+            made.set(self.new_series(stream, attributes, hash, 0, now_unix_ns));
             made.get().map(|id| id.0)
         };
         let found = self
@@ -285,7 +288,7 @@ impl<'a> Tables<'a> {
 
     fn new_series(
         &self,
-        instrument: InstrumentId,
+        stream: StreamId,
         attributes: &[u8],
         hash: u64,
         flags: u32,
@@ -296,8 +299,10 @@ impl<'a> Tables<'a> {
         let keep = self.pool().floor();
         let start = self.pool().take_bytes(attributes.len(), keep)?;
         self.region.write_bytes(start, attributes).then_some(())?;
-        let histogram = if self.kind(instrument)? == Kind::Histogram {
-            Histogram::create(self.region, self.geometry, flags & OVERFLOW != 0, keep)?
+        let (kind, storage) = self.kind(stream)?;
+        let histogram = if storage == Storage::Distribution {
+            let mirror = storage.has_mirror(kind);
+            Histogram::create(self.region, self.geometry, flags & OVERFLOW != 0, mirror, keep)?
         } else {
             0
         };
@@ -308,7 +313,7 @@ impl<'a> Tables<'a> {
         self.word(at + S_HASH)?.store(hash, Relaxed);
         self.half(at + S_ATTRIBUTES)?.store((start / 8) as u32, Relaxed);
         self.region.u16(at + S_LENGTH)?.store(attributes.len() as u16, Relaxed);
-        self.region.u16(at + S_INSTRUMENT)?.store(instrument.0 as u16, Relaxed);
+        self.region.u16(at + S_STREAM)?.store(stream.0 as u16, Relaxed);
         self.half(at + S_HISTOGRAM)?.store(histogram, Relaxed);
         self.word(at + S_START)?.store(now_unix_ns, Relaxed);
         self.half(at + S_FLAGS)?.store(flags | READY, Release);
@@ -341,7 +346,7 @@ impl<'a> Tables<'a> {
         };
         Some(SeriesRecord {
             id,
-            instrument: InstrumentId(u32::from(self.region.u16(at + S_INSTRUMENT)?.load(Relaxed))),
+            stream: StreamId(u32::from(self.region.u16(at + S_STREAM)?.load(Relaxed))),
             attributes_at: self.half(at + S_ATTRIBUTES)?.load(Relaxed) as usize * 8,
             attributes_len: usize::from(self.region.u16(at + S_LENGTH)?.load(Relaxed)),
             histogram_at,

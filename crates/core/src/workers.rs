@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::clock::unix_ns;
-use crate::instrument::Kind;
 use crate::layout::{RETIRED, WORKER, WORKERS};
 use crate::lock;
+use crate::stream::Storage;
 use crate::tables::{SeriesId, Tables};
 
 const STATE: usize = 0;
@@ -85,15 +85,15 @@ impl<'a> Workers<'a> {
             let Some(series) = self.tables.read_series(id) else {
                 continue;
             };
-            let (Some(kind), Some(cell)) = (
-                self.tables.kind(series.instrument),
+            let (Some((kind, storage)), Some(cell)) = (
+                self.tables.kind(series.stream),
                 lanes.existing_cell_at(lane, id).and_then(|at| lanes.cell(at)),
             ) else {
                 continue;
             };
-            if kind.ends_with_worker() {
+            if storage.ends_with_worker(kind) {
                 cell.clear();
-            } else if kind == Kind::ObservableCounter {
+            } else if storage == Storage::Total {
                 // The next owner's callbacks begin at zero and set the cell instead of adding to it.
                 let retired = lanes.cell_at(RETIRED, id).and_then(|at| lanes.cell(at));
                 if let (Some((total, _)), Some(retired)) = (cell.last_value(), retired) {

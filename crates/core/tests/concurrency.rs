@@ -180,7 +180,7 @@ fn counts_stay_exact_when_threads_exhaust_the_pool_together() {
                     match histogram.series_of(&labelled(&format!("{}", random.below(40)))) {
                         Ok(series) => series.record(Number::Int(value as i64)),
                         Err(_) => histogram.overflow.record(Number::Int(value as i64)),
-                    }
+                    };
                 }
             });
         }
@@ -221,7 +221,7 @@ proptest! {
                             0 => int.series(&label).add(Number::Int(i64::from(*amount))),
                             1 => float.series(&label).add(Number::Float(f64::from(*amount) - 500_000.0)),
                             _ => histogram.series(&label).record(Number::Int(i64::from(*amount))),
-                        }
+                        };
                     }
                 });
             }

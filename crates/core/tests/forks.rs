@@ -118,7 +118,7 @@ fn children_of_children_count_too() {
         requests.add(Number::Int(1));
         Forked::start(|| {
             requests.add(Number::Int(10));
-            Forked::start(|| requests.add(Number::Int(100))).join();
+            Forked::start(|| _ = requests.add(Number::Int(100))).join();
             requests.add(Number::Int(10));
         })
         .join();
@@ -197,7 +197,7 @@ fn workers_beyond_the_last_slot_share_the_common_lane() {
     let children: Vec<_> = (0..workers)
         .map(|_| {
             Forked::start(|| {
-                (0..1_000).for_each(|_| requests.add(Number::Int(1)));
+                (0..1_000).for_each(|_| _ = requests.add(Number::Int(1)));
                 wait_for_the_end();
             })
         })

@@ -38,7 +38,7 @@ fn watch_settings(steps: usize, value_at: impl Fn(usize) -> Number + Sync, mut c
     let mut missing = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
-            (0..steps).for_each(|step| series.set(value_at(step)));
+            (0..steps).for_each(|step| _ = series.set(value_at(step)));
             done.store(true, Ordering::Release);
         });
         while !done.load(Ordering::Acquire) {

@@ -132,10 +132,10 @@ fn instruments_beyond_the_table_are_refused_and_those_before_go_on() {
         let first = Instrument::new(&segment, Kind::Counter, "first", "{item}");
         let add = |number: usize| {
             let descriptor = fixture::descriptor(Kind::Counter, &format!("instrument {number}"), "{item}");
-            segment.instrument(&descriptor, 2000).is_some()
+            segment.stream(&descriptor, 2000).is_some()
         };
         let accepted = (0..20_000).filter(|number| add(*number)).count();
-        assert!(accepted > 50 && accepted < segment.geometry().instruments, "{accepted}");
+        assert!(accepted > 50 && accepted < segment.geometry().streams, "{accepted}");
         let before = segment.used_lines();
         assert!((20_000..40_000).all(|number| !add(number)));
         assert_eq!(segment.used_lines() - before, 0, "lines lost by refused instruments");

@@ -87,7 +87,7 @@ fn threads_that_widen_the_same_page_lose_nothing() {
     let series = histogram.series("one");
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..50_000).for_each(|_| series.record(Number::Int(77))));
+            scope.spawn(|| (0..50_000).for_each(|_| _ = series.record(Number::Int(77))));
         }
     });
     assert_eq!(histogram.distribution("one").count(), 200_000);
@@ -99,13 +99,13 @@ fn a_slot_near_the_end_of_32_bits_moves_to_64_bits() {
     let segment = private_segment(1 << 20);
     let histogram = Instrument::new(&segment, Kind::Histogram, "size", "By");
     let series = histogram.series("one");
-    (0..50_000).for_each(|_| series.record(Number::Int(77)));
+    (0..50_000).for_each(|_| _ = series.record(Number::Int(77)));
     let page = page_of(&segment, &series, 77);
     assert_eq!(page.width, 1);
     // Three quarters of the range are where the next width begins; set the slot shortly before.
     let slot = segment.region().u32(slot_at(page, 77)).unwrap();
     let before = u64::from(slot.swap(0xC000_0000 - 10, Relaxed));
-    (0..1000).for_each(|_| series.record(Number::Int(77)));
+    (0..1000).for_each(|_| _ = series.record(Number::Int(77)));
     let wide = page_of(&segment, &series, 77);
     assert_eq!((wide.width, wide.linked), (2, true));
     let narrow = 50_000 - before;
@@ -141,7 +141,7 @@ fn a_slot_of_64_bits_counts_beyond_32_bits() {
             .unwrap()
             .store(u64::from(u32::MAX), Relaxed);
         let before = histogram.distribution("one").count();
-        (0..10).for_each(|_| series.record(Number::Int(77)));
+        (0..10).for_each(|_| _ = series.record(Number::Int(77)));
         assert_eq!(histogram.distribution("one").count(), before + 10);
     }
 }
@@ -153,7 +153,7 @@ fn a_slot_that_cannot_be_widened_hands_its_counts_to_the_overflow_series() {
     let series = histogram.series("one");
     series.record(Number::Int(77));
     exhaust(&segment);
-    (1..100_000).for_each(|_| series.record(Number::Int(77)));
+    (1..100_000).for_each(|_| _ = series.record(Number::Int(77)));
     let own = histogram.distribution("one").count();
     let all: u64 = histogram
         .distributions()
@@ -172,7 +172,7 @@ fn an_overflow_series_whose_own_slot_is_full_counts_in_its_last_resort() {
     let histogram = Instrument::new(&segment, Kind::Histogram, "size", "By");
     histogram.overflow.record(Number::Int(77));
     exhaust(&segment);
-    (1..100_000).for_each(|_| histogram.overflow.record(Number::Int(77)));
+    (1..100_000).for_each(|_| _ = histogram.overflow.record(Number::Int(77)));
     let counted: u64 = histogram
         .distributions()
         .values()

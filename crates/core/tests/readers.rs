@@ -3,18 +3,20 @@
 mod fixture;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use fixture::{private_segment, Instrument};
 use otel_perf_core::distribution::Distribution;
 use otel_perf_core::hdr::{Level, Slot};
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::lane::Number;
-use otel_perf_core::reader::{Point, Readers, Temporality, Value};
+use otel_perf_core::reader::{Point, Preferences, Readers, Temporality, Value};
 use otel_perf_core::tables::SeriesId;
 use proptest::prelude::*;
 
-const CUMULATIVE: [Temporality; 7] = [Temporality::Cumulative; 7];
-const DELTA: [Temporality; 7] = [Temporality::Delta; 7];
+fn wants(temporality: Temporality) -> Arc<Preferences> {
+    Arc::new(Preferences::of(temporality))
+}
 
 /// Number of the reader with cumulative temporality; the others have delta.
 const SINCE_START: u64 = 0;
@@ -63,8 +65,8 @@ proptest! {
             .map(|number| (counter.series(&format!("{number}")), histogram.series(&format!("{number}"))))
             .collect();
         let mut readers = Readers::default();
-        readers.add(SINCE_START, CUMULATIVE);
-        (1..4).for_each(|reader| readers.add(reader, DELTA));
+        readers.add(SINCE_START, wants(Temporality::Cumulative));
+        (1..4).for_each(|reader| readers.add(reader, wants(Temporality::Delta)));
         let mut totals: HashMap<(u64, SeriesId), Total> = HashMap::new();
         // What was recorded since a reader's last collection, by reader and series.
         let mut pending: HashMap<(u64, SeriesId), Vec<i64>> = HashMap::new();
@@ -130,11 +132,11 @@ fn a_delta_reader_added_later_gets_minimum_and_maximum_of_all_that_its_first_int
     let histogram = Instrument::new(&segment, Kind::Histogram, "histogram", "By");
     let series = histogram.series("one");
     let mut readers = Readers::default();
-    readers.add(1, DELTA);
+    readers.add(1, wants(Temporality::Delta));
     series.record(Number::Int(1));
     series.record(Number::Int(1000));
     readers.collect(&segment, 1, 0);
-    readers.add(2, DELTA);
+    readers.add(2, wants(Temporality::Delta));
     series.record(Number::Int(50));
     let points = readers.collect(&segment, 2, 0);
     let found = distribution_of(&points[0]).unwrap();
@@ -152,7 +154,7 @@ fn a_delta_reader_gets_no_point_for_a_series_without_news() {
     histogram.series("one").record(Number::Int(1));
     gauge.series("one").set(Number::Int(1));
     let mut readers = Readers::default();
-    readers.add(1, DELTA);
+    readers.add(1, wants(Temporality::Delta));
     assert_eq!(readers.collect(&segment, 1, 0).len(), 3);
     assert!(readers.collect(&segment, 1, 0).is_empty());
 }
@@ -163,7 +165,7 @@ fn intervals_of_a_delta_reader_follow_each_other_without_gap() {
     let counter = Instrument::new(&segment, Kind::Counter, "counter", "{item}");
     let series = counter.series("one");
     let mut readers = Readers::default();
-    readers.add(1, DELTA);
+    readers.add(1, wants(Temporality::Delta));
     let mut starts = Vec::new();
     for _ in 0..3 {
         series.add(Number::Int(1));
@@ -180,8 +182,8 @@ fn a_counter_of_integers_that_gets_a_float_goes_on_without_a_jump() {
     let counter = Instrument::new(&segment, Kind::Counter, "counter", "{item}");
     let series = counter.series("one");
     let mut readers = Readers::default();
-    readers.add(SINCE_START, CUMULATIVE);
-    readers.add(1, DELTA);
+    readers.add(SINCE_START, wants(Temporality::Cumulative));
+    readers.add(1, wants(Temporality::Delta));
     let mut number = |reader| match readers.collect(&segment, reader, 0).pop().unwrap().value {
         Value::Number(number) => number,
         Value::Distribution(_) => unreachable!("a counter has no distribution"),
@@ -209,8 +211,8 @@ fn a_removed_reader_leaves_the_others_complete() {
     let histogram = Instrument::new(&segment, Kind::Histogram, "histogram", "By");
     let series = histogram.series("one");
     let mut readers = Readers::default();
-    readers.add(1, DELTA);
-    readers.add(2, DELTA);
+    readers.add(1, wants(Temporality::Delta));
+    readers.add(2, wants(Temporality::Delta));
     series.record(Number::Int(10));
     readers.collect(&segment, 1, 0);
     readers.remove(1);
@@ -231,7 +233,7 @@ fn callbacks_reports_before_the_collection_do_not_count() {
     fixture::until("the clock moves on", || otel_perf_core::clock::monotonic_ns() > since);
     new.set(Number::Int(2));
     let mut readers = Readers::default();
-    readers.add(1, CUMULATIVE);
+    readers.add(1, wants(Temporality::Cumulative));
     let points = readers.collect(&segment, 1, since);
     assert_eq!(points.iter().map(|point| point.series).collect::<Vec<_>>(), [new.id()]);
 }
@@ -242,7 +244,7 @@ fn totals_of_callbacks_leave_as_differences_to_a_delta_reader() {
     let counter = Instrument::new(&segment, Kind::ObservableCounter, "cpu", "s");
     let series = counter.series("one");
     let mut readers = Readers::default();
-    readers.add(1, DELTA);
+    readers.add(1, wants(Temporality::Delta));
     let mut deltas = Vec::new();
     for total in [10, 25, 25, 100] {
         series.set(Number::Int(total));

@@ -9,14 +9,17 @@ use std::sync::Arc;
 use otel_perf_core::attributes::{decode, encode, Value as Attribute};
 use otel_perf_core::distribution::Distribution;
 use otel_perf_core::drops::Drop as DropReason;
-use otel_perf_core::hdr::{units_per_one, Level};
+use otel_perf_core::exemplar::{Buckets, Exemplar, SpanIds};
+use otel_perf_core::hdr::Level;
 use otel_perf_core::instrument::{Descriptor, Kind};
 use otel_perf_core::lane::Number;
 use otel_perf_core::layout::{header, Geometry, MINIMUM_SIZE};
-use otel_perf_core::local::LocalSeries;
-use otel_perf_core::reader::{Point, Readers, Scan, Temporality, Value};
+use otel_perf_core::local::{LocalSeries, LocalStream};
+use otel_perf_core::reader::{Point, Preferences, Readers, Temporality, Value};
+use otel_perf_core::scan::Scan;
 use otel_perf_core::segment::Segment;
-use otel_perf_core::tables::{InstrumentId, SeriesId};
+use otel_perf_core::stream::{Aggregation, Stream};
+use otel_perf_core::tables::{SeriesId, StreamId};
 
 const KINDS: [Kind; 7] = [
     Kind::Counter,
@@ -87,6 +90,40 @@ impl Drop for Scratch {
     }
 }
 
+/// What views may make of an instrument, first what it is without one.
+fn aggregations() -> [Aggregation; 4] {
+    let hdr = Aggregation::Hdr {
+        significant_digits: 2,
+        quantiles: vec![0.5, 0.99],
+        window: 1.0,
+    };
+    [
+        Aggregation::Default,
+        Aggregation::Sum,
+        hdr,
+        Aggregation::Ewma { tau: 1.0 },
+    ]
+}
+
+/// The streams of an instrument of this kind.
+fn descriptors(kind: Kind, name: &str) -> Vec<Descriptor> {
+    let numbered = aggregations().into_iter().enumerate();
+    numbered
+        .filter_map(|(view, aggregation)| {
+            let stream = Stream {
+                view: view as u32,
+                storage: aggregation.storage(kind)?,
+                aggregation,
+                ..Stream::unviewed(kind)
+            };
+            Some(Descriptor {
+                stream,
+                ..descriptor(kind, name)
+            })
+        })
+        .collect()
+}
+
 fn descriptor(kind: Kind, name: &str) -> Descriptor {
     Descriptor {
         kind,
@@ -97,6 +134,7 @@ fn descriptor(kind: Kind, name: &str) -> Descriptor {
         scope_version: Some("1".into()),
         scope_schema_url: None,
         scope_attributes: labelled(0),
+        stream: Stream::unviewed(kind),
         boundaries: (kind == Kind::Histogram).then(|| vec![0.001, 0.01, 0.1]),
     }
 }
@@ -105,21 +143,29 @@ fn labelled(number: usize) -> Vec<u8> {
     encode(&mut vec![(b"k".to_vec(), Attribute::Int(number as i64))])
 }
 
-fn local(segment: &Arc<Segment>, id: SeriesId, overflow: Option<&Arc<LocalSeries>>) -> Option<Arc<LocalSeries>> {
-    LocalSeries::new(segment, id, units_per_one("s"), overflow.map(Arc::clone))
+fn local(
+    segment: &Arc<Segment>,
+    stream: &Arc<LocalStream>,
+    id: SeriesId,
+    overflow: Option<&Arc<LocalSeries>>,
+) -> Option<Arc<LocalSeries>> {
+    LocalSeries::new(segment, stream, id, overflow.map(Arc::clone), Vec::new())
 }
 
 fn fill(segment: &Arc<Segment>, kind: Kind) {
-    let id = segment.instrument(&descriptor(kind, "valid"), 100).unwrap();
-    let overflow = local(segment, segment.tables().overflow_of(id).unwrap(), None).unwrap();
-    for number in 0..4 {
-        let series = segment.tables().series(id, &labelled(number), 1).unwrap();
-        use_series(&local(segment, series, Some(&overflow)).unwrap(), kind);
-    }
-    use_series(&overflow, kind);
-    if kind == Kind::Histogram {
-        // One slot that has gone from 16 to 32 bits.
-        (0..50_000).for_each(|_| overflow.record(Number::Float(0.5)));
+    for descriptor in descriptors(kind, "valid") {
+        let id = segment.stream(&descriptor, 100).unwrap();
+        let stream = LocalStream::new(id, &descriptor, Some(Buckets::One), false);
+        let overflow = local(segment, &stream, segment.tables().overflow_of(id).unwrap(), None).unwrap();
+        for number in 0..4 {
+            let series = segment.tables().series(id, &labelled(number), 1).unwrap();
+            use_series(&local(segment, &stream, series, Some(&overflow)).unwrap());
+        }
+        use_series(&overflow);
+        if kind == Kind::Histogram && descriptor.stream.view == 0 {
+            // One slot that has gone from 16 to 32 bits.
+            (0..50_000).for_each(|_| _ = overflow.record(Number::Float(0.5)));
+        }
     }
 }
 
@@ -132,8 +178,8 @@ fn damage(segment: &mut [u8], mut orders: &[u8]) {
         header::SERIES_NEXT,
         geometry.workers_at,
         geometry.lanes_at,
-        geometry.instrument_index_at,
-        geometry.instruments_at,
+        geometry.stream_index_at,
+        geometry.streams_at,
         geometry.series_index_at,
         geometry.series_at,
         geometry.pool_at,
@@ -160,8 +206,8 @@ fn use_everything(segment: &Arc<Segment>) {
     let _ = (segment.service(), segment.used_lines(), segment.alive(), segment.lead());
     assert!(!segment.memory_usage().is_empty());
     let mut readers = Readers::default();
-    readers.add(1, [Temporality::Cumulative; 7]);
-    readers.add(2, [Temporality::Delta; 7]);
+    readers.add(1, Arc::new(Preferences::of(Temporality::Cumulative)));
+    readers.add(2, Arc::new(Preferences::of(Temporality::Delta)));
     scan(segment);
     let _ = readers.collect(segment, 2, 0);
     record(segment);
@@ -180,8 +226,8 @@ fn read_point(point: &Point) {
 
 fn scan(segment: &Segment) {
     let tables = segment.tables();
-    for number in 0..tables.instrument_count().min(100) {
-        let id = InstrumentId(number);
+    for number in 0..tables.stream_count().min(100) {
+        let id = StreamId(number);
         let _ = (
             tables.kind(id),
             tables.overflow_of(id),
@@ -207,7 +253,7 @@ fn scan(segment: &Segment) {
 fn use_distribution(distribution: &Distribution) {
     let _ = distribution.percentiles(&[0.0, 50.0, 99.9, 100.0, f64::NAN]);
     let _ = distribution.explicit(&[0.001, 0.01, 0.1, 1.0]);
-    assert!(distribution.exponential(160, 20).counts.len() <= 160);
+    assert!(distribution.exponential(160, 20).positive.counts.len() <= 160);
     let _ = distribution.coarsened(Level::OneHalf);
     let _ = (
         distribution.sum(),
@@ -217,41 +263,46 @@ fn use_distribution(distribution: &Distribution) {
     );
 }
 
-fn use_series(series: &LocalSeries, kind: Kind) {
-    match kind {
-        Kind::Counter | Kind::UpDownCounter => {
-            series.add(Number::Int(1));
-            series.add(Number::Float(0.5));
-        }
-        Kind::Histogram => {
-            for value in [0.0, 1e-9, 1e-6, 0.02, 0.021, 3.0, 1e9] {
-                series.record(Number::Float(value));
-            }
-        }
-        _ => series.set(Number::Float(2.5)),
+fn use_series(series: &LocalSeries) {
+    for value in [0.0, 1e-9, 1e-6, 0.02, -0.021, 3.0, 1e9] {
+        series.write(Number::Float(value));
+    }
+    series.write(Number::Int(1));
+    let exemplar = Exemplar {
+        value: Number::Int(1),
+        time_unix_ns: 1,
+        span: Some(SpanIds { trace: 1, span: 2 }),
+        dropped: Some(labelled(1)),
+    };
+    if let Some(bucket) = series.wanted_bucket(exemplar.value) {
+        series.keep_exemplar(bucket, &exemplar);
     }
 }
 
 /// Finds and makes series of all instruments and records into them.
 fn record(segment: &Arc<Segment>) {
     let tables = segment.tables();
-    for kind in KINDS {
-        let instruments = ["valid", "new"].map(|name| segment.instrument(&descriptor(kind, name), 100));
-        for id in instruments.into_iter().flatten() {
-            let overflow = tables.overflow_of(id).and_then(|id| local(segment, id, None));
-            for number in [0, 3, 1_000] {
-                match tables.series(id, &labelled(number), 2) {
-                    Ok(series) => {
-                        if let Some(series) = local(segment, series, overflow.as_ref()) {
-                            use_series(&series, kind);
-                        }
+    let names = KINDS
+        .into_iter()
+        .flat_map(|kind| ["valid", "new"].map(|name| (kind, name)));
+    for descriptor in names.flat_map(|(kind, name)| descriptors(kind, name)) {
+        let Some(id) = segment.stream(&descriptor, 100) else {
+            continue;
+        };
+        let stream = LocalStream::new(id, &descriptor, Some(Buckets::One), false);
+        let overflow = tables.overflow_of(id).and_then(|id| local(segment, &stream, id, None));
+        for number in [0, 3, 1_000] {
+            match tables.series(id, &labelled(number), 2) {
+                Ok(series) => {
+                    if let Some(series) = local(segment, &stream, series, overflow.as_ref()) {
+                        use_series(&series);
                     }
-                    Err(reason) => segment.count_drop(reason),
                 }
+                Err(reason) => segment.count_drop(reason),
             }
-            if let Some(overflow) = overflow {
-                use_series(&overflow, kind);
-            }
+        }
+        if let Some(overflow) = overflow {
+            use_series(&overflow);
         }
     }
     let _ = DropReason::ALL.map(|(reason, _)| tables.drops(reason));

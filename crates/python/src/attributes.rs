@@ -1,6 +1,7 @@
 //! Python attribute mappings to canonical bytes and back.
 
 use otel_perf_core::attributes::{decode, encode, Pairs, Value};
+use otel_perf_core::exemplar::ATTRIBUTES_MAX;
 use pyo3::exceptions::PyRecursionError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
@@ -67,6 +68,20 @@ pub fn canonical_of_pairs(pairs: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)]) -> PyR
         all.push((text(key.cast::<PyString>()?)?, value(object, MAX_DEPTH)?));
     }
     Ok(encode(&mut all))
+}
+
+/// As [`canonical_of_pairs`], without the last pairs by key if all would be more than an exemplar keeps.
+pub fn canonical_that_fits(pairs: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)]) -> PyResult<Vec<u8>> {
+    let mut all = Pairs::with_capacity(pairs.len());
+    for (key, object) in pairs {
+        all.push((text(key.cast::<PyString>()?)?, value(object, MAX_DEPTH)?));
+    }
+    loop {
+        let bytes = encode(&mut all);
+        if bytes.len() <= ATTRIBUTES_MAX || all.pop().is_none() {
+            return Ok(bytes);
+        }
+    }
 }
 
 fn string<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {

@@ -112,7 +112,12 @@ impl HistogramSnapshot {
     #[pyo3(signature = (max_size=160, max_scale=20))]
     fn exponential(&self, max_size: usize, max_scale: i32) -> (i32, u64, i32, Vec<u64>) {
         let buckets = self.inner.exponential(max_size, max_scale);
-        (buckets.scale, buckets.zero_count, buckets.offset, buckets.counts)
+        (
+            buckets.scale,
+            buckets.zero_count,
+            buckets.positive.offset,
+            buckets.positive.counts,
+        )
     }
 
     fn __repr__(&self) -> String {

@@ -51,6 +51,15 @@ pub fn ignored(py: Python<'_>, kind: &str, name: &str, reason: &str, amount: &Bo
     }
 }
 
+/// Keeps an exception of ours to ourselves; one of those that end the program is left set, see [`ends_program`].
+pub fn swallow(py: Python<'_>, done: PyResult<()>) {
+    if let Err(error) = done {
+        if ends_program(py, &error) {
+            error.restore(py);
+        }
+    }
+}
+
 /// Whether an exception is none of telemetry's faults: a signal handler that ran while Python code of ours did has raised `KeyboardInterrupt` or
 /// `SystemExit`. It is left set, and the recording method raises it.
 fn ends_program(py: Python<'_>, error: &PyErr) -> bool {

@@ -6,21 +6,22 @@
 //! descriptor is called, which the descriptor has checked. A function answers a new reference, or null with an exception set.
 
 use std::ptr;
+use std::sync::Arc;
 
 use otel_perf_core::drops::Drop;
 use otel_perf_core::lane::Number;
 use otel_perf_core::local::LocalSeries;
-use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 
+use crate::arguments::{arguments, raise, Arguments};
+use crate::bound::{BoundCounter, BoundGauge, BoundHistogram, BoundSeries, BoundUpDownCounter};
+use crate::classes::{Counter, Gauge, Histogram, UpDownCounter};
+use crate::exemplars::{Recorder, Recording};
 use crate::gate::Gate;
 use crate::hooks;
-use crate::instruments::{
-    BoundCounter, BoundGauge, BoundHistogram, BoundSeries, BoundUpDownCounter, Counter, Gauge, Histogram, Instrument,
-    UpDownCounter,
-};
+use crate::instruments::Instrument;
 use crate::number::{number, plain_number, refused, Accepts};
 
 type Object = *mut ffi::PyObject;
@@ -44,96 +45,6 @@ fn nothing() -> Object {
     }
 }
 
-fn raise(py: Python<'_>, error: PyErr) -> Object {
-    error.restore(py);
-    ptr::null_mut()
-}
-
-/// The three arguments of a recording method; null where not given.
-struct Arguments {
-    amount: Object,
-    attributes: Object,
-}
-
-#[inline]
-unsafe fn arguments(
-    method: &str,
-    names: &[&str],
-    args: *const Object,
-    nargs: ffi::Py_ssize_t,
-    kwnames: Object,
-) -> Result<Arguments, Object> {
-    if kwnames.is_null() && (nargs == 1 || nargs == 2 && names.len() == 3) {
-        // SAFETY: `args` holds `nargs` objects.
-        unsafe {
-            let attributes = if nargs == 2 { *args.add(1) } else { ptr::null_mut() };
-            return Ok(Arguments {
-                amount: *args,
-                attributes,
-            });
-        }
-    }
-    // SAFETY: passed on as received; the GIL is held.
-    unsafe {
-        let py = Python::assume_attached();
-        arguments_by_name(py, method, names, args, nargs as usize, kwnames).map_err(|error| raise(py, error))
-    }
-}
-
-/// Positional and keyword arguments in any combination; `names` are those of the method, the amount first.
-#[cold]
-#[inline(never)]
-unsafe fn arguments_by_name(
-    py: Python<'_>,
-    method: &str,
-    names: &[&str],
-    args: *const Object,
-    nargs: usize,
-    kwnames: Object,
-) -> Result<Arguments, PyErr> {
-    if nargs > names.len() {
-        let count = names.len();
-        return Err(PyTypeError::new_err(format!(
-            "{method}() takes at most {count} arguments ({nargs} given)"
-        )));
-    }
-    let mut given = [ptr::null_mut(); 3];
-    // SAFETY: `args` holds `nargs` objects and then one for each name.
-    unsafe {
-        for (index, slot) in given.iter_mut().enumerate().take(nargs) {
-            *slot = *args.add(index);
-        }
-        if !kwnames.is_null() {
-            for index in 0..ffi::PyTuple_GET_SIZE(kwnames) {
-                let name: Bound<'_, PyAny> = Bound::from_borrowed_ptr(py, ffi::PyTuple_GET_ITEM(kwnames, index));
-                let name: String = name.extract()?;
-                let Some(position) = names.iter().position(|known| *known == name) else {
-                    return Err(PyTypeError::new_err(format!(
-                        "{method}() got an unexpected keyword argument '{name}'"
-                    )));
-                };
-                if !given[position].is_null() {
-                    return Err(PyTypeError::new_err(format!(
-                        "{method}() got multiple values for argument '{name}'"
-                    )));
-                }
-                given[position] = *args.add(nargs + index as usize);
-            }
-        }
-    }
-    if given[0].is_null() {
-        return Err(PyTypeError::new_err(format!(
-            "{method}() missing 1 required positional argument: '{}'",
-            names[0]
-        )));
-    }
-    let attributes = if names.len() == 3 { given[1] } else { ptr::null_mut() };
-    Ok(Arguments {
-        amount: given[0],
-        attributes,
-    })
-}
-
 /// The amount of a recording; `Err` is the answer of a call that records nothing.
 #[allow(clippy::inline_always)]
 #[inline(always)]
@@ -153,7 +64,7 @@ unsafe fn unusual_amount(gate: &Gate, object: Object, accepts: Accepts) -> Resul
     let object = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), object) };
     let amount = match number(&object) {
         Ok(amount) => amount,
-        Err(_) if !gate.is_open() => return Err(none()),
+        Err(_) if !gate.is_enabled() => return Err(none()),
         Err(error) => {
             gate.count_drop(Drop::WrongType);
             return Err(raise(object.py(), error));
@@ -177,13 +88,13 @@ unsafe fn call<'a>(
     args: *const Object,
     nargs: ffi::Py_ssize_t,
     kwnames: Object,
-) -> Result<(&'a LocalSeries, Number), Object> {
+) -> Result<(&'a LocalSeries, Number, Arguments), Object> {
     // SAFETY: the calling convention, see the head of the file.
     unsafe {
         let given = arguments(method, &["amount", "attributes", "context"], args, nargs, kwnames)?;
         let amount = amount(&inner.gate, given.amount, accepts)?;
         match inner.series(Python::assume_attached(), given.attributes) {
-            Some(series) => Ok((series, amount)),
+            Some(series) => Ok((series, amount, given)),
             None => Err(nothing()),
         }
     }
@@ -199,33 +110,83 @@ unsafe fn call_bound<'a>(
     args: *const Object,
     nargs: ffi::Py_ssize_t,
     kwnames: Object,
-) -> Result<(&'a LocalSeries, Number), Object> {
+) -> Result<(&'a LocalSeries, Number, Arguments), Object> {
     // SAFETY: the calling convention, see the head of the file.
     unsafe {
         let given = arguments(method, &["amount", "context"], args, nargs, kwnames)?;
         let amount = amount(&inner.gate, given.amount, accepts)?;
-        match &inner.series {
-            Some(series) if inner.gate.is_open() => Ok((series, amount)),
-            Some(_) => Err(none()),
-            None => {
-                inner.gate.count_drop(Drop::NoInstrument);
-                Err(none())
-            }
+        match inner.series(Python::assume_attached()) {
+            Some(series) => Ok((series, amount, given)),
+            None => Err(nothing()),
         }
     }
 }
 
-/// Takes what a callback reported; not finite numbers were dealt with before.
-pub fn observe(inner: &Instrument, value: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    // SAFETY: live objects, the GIL is held.
+/// What is left to do for a recording whose first series says so.
+#[cold]
+#[inline(never)]
+unsafe fn follow_up(inner: &impl Recorder, series: &LocalSeries, amount: Number, given: &Arguments) -> Object {
+    for other in series.also() {
+        other.write(amount);
+    }
+    // SAFETY: every `LocalSeries` is in an `Arc`; the new reference keeps it alive while Python code runs, as it does from here on. The arguments
+    // are live objects or null, the GIL is held.
     unsafe {
-        let amount = number(value)?;
-        let attributes = attributes.map_or(ptr::null_mut(), Bound::as_ptr);
-        if let Some(series) = inner.series(value.py(), attributes) {
-            series.set(amount);
+        Arc::increment_strong_count(series);
+        let series = Arc::from_raw(series);
+        let py = Python::assume_attached();
+        let amount_given = Bound::from_borrowed_ptr(py, given.amount);
+        let attributes = Bound::from_borrowed_ptr_or_opt(py, given.attributes);
+        let context = Bound::from_borrowed_ptr_or_opt(py, given.context);
+        hooks::guarded(&inner.gate().segment, || {
+            inner.look_for_exemplars(
+                &series,
+                amount,
+                &Recording {
+                    amount: &amount_given,
+                    attributes: attributes.as_ref(),
+                    context: context.as_ref(),
+                },
+            );
+        });
+    }
+    nothing()
+}
+
+/// Takes what a callback reported in the collection that began at `since_ns`; not finite numbers were dealt with before.
+pub fn observe(
+    inner: &Instrument,
+    value: &Bound<'_, PyAny>,
+    attributes: Option<&Bound<'_, PyAny>>,
+    context: Option<&Bound<'_, PyAny>>,
+    since_ns: u64,
+) -> PyResult<()> {
+    let py = value.py();
+    let amount = number(value)?;
+    // SAFETY: live objects, the GIL is held; the reference taken at once keeps the series alive.
+    let series = unsafe {
+        inner
+            .series(py, attributes.map_or(ptr::null_mut(), Bound::as_ptr))
+            .map(|series| {
+                Arc::increment_strong_count(series);
+                Arc::from_raw(series)
+            })
+    };
+    if let Some(series) = series {
+        let mut followed = series.observe(amount, since_ns);
+        for other in series.also() {
+            followed |= other.observe(amount, since_ns);
+        }
+        if followed {
+            let recording = Recording {
+                amount: value,
+                attributes,
+                context,
+            };
+            inner.look_for_exemplars(&series, amount, &recording);
         }
     }
-    PyErr::take(value.py()).map_or(Ok(()), Err)
+    PyErr::take(py).map_or(Ok(()), Err)
 }
 
 macro_rules! method {
@@ -240,10 +201,14 @@ macro_rules! method {
             unsafe {
                 let py = Python::assume_attached();
                 let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<$class>();
-                match $call(&slf.get().inner, $method, $accepts, args, nargs, kwnames) {
-                    Ok((series, amount)) => {
-                        series.$write(amount);
-                        none()
+                let inner = &slf.get().inner;
+                match $call(inner, $method, $accepts, args, nargs, kwnames) {
+                    Ok((series, amount, given)) => {
+                        if series.$write(amount) {
+                            follow_up(inner, series, amount, &given)
+                        } else {
+                            none()
+                        }
                     }
                     Err(answer) => answer,
                 }

@@ -1,65 +1,90 @@
-//! The instruments as Python sees them: exact native types, whose recording methods are in `hot.rs`.
+//! What all instruments share: from attributes to the series of every stream.
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
 
 use otel_perf_core::clock::unix_ns;
 use otel_perf_core::drops::Drop;
-use otel_perf_core::hdr::units_per_one;
-use otel_perf_core::instrument::{Descriptor, Kind};
+use otel_perf_core::instrument::Descriptor;
 use otel_perf_core::local::LocalSeries;
 use otel_perf_core::segment::Segment;
-use otel_perf_core::tables::{InstrumentId, SeriesId};
+use otel_perf_core::tables::SeriesId;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
-use crate::attributes;
+use crate::exemplars::Recorder;
 use crate::gate::Gate;
 use crate::hooks;
 use crate::lookup::{Borrowed, Lookup};
+use crate::streams::{ExemplarFilter, StreamEntry, Streams, Wanted};
 
 /// What all instruments share.
 pub struct Instrument {
     /// What recordings pass first. While it is closed, `lookup` remembers nothing, so that only the slow path has to ask.
     pub gate: Gate,
-    /// Its number, or none if the segment had no room for it: recordings are then counted as lost.
-    id: Option<InstrumentId>,
-    unit: String,
-    description: String,
-    scope: Py<PyAny>,
-    per_one: f64,
-    overflow: Option<Arc<LocalSeries>>,
+    pub descriptor: Descriptor,
+    pub scope: Py<PyAny>,
+    /// Invariant: as that of `lookup`.
+    streams: UnsafeCell<Arc<Streams>>,
     /// Invariant: touched only with the GIL held, and no reference into it is alive while Python code may run.
     lookup: UnsafeCell<Lookup>,
 }
 
-// SAFETY: the only field that is not `Sync` is `lookup`, which the GIL protects (the module does not declare itself free-threaded).
+// SAFETY: the only fields that are not `Sync` are the cells, which the GIL protects (the module does not declare itself free-threaded).
 unsafe impl Sync for Instrument {}
 
+impl Recorder for Instrument {
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn streams(&self) -> Arc<Streams> {
+        // SAFETY: the GIL is held and nothing here runs Python code.
+        unsafe { Arc::clone(&*self.streams.get()) }
+    }
+
+    fn bound_attributes<'py>(&self, _: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        None
+    }
+}
+
 impl Instrument {
-    /// Creates or finds the instrument in the segment.
-    pub fn new(segment: &Arc<Segment>, descriptor: &Descriptor, scope: Py<PyAny>, limit: u32) -> Instrument {
-        let id = segment.instrument(descriptor, limit);
-        let per_one = units_per_one(&descriptor.unit);
-        let overflow = id
-            .and_then(|id| segment.tables().overflow_of(id))
-            .and_then(|series| LocalSeries::new(segment, series, per_one, None));
+    /// An instrument with its streams.
+    pub fn new(
+        segment: &Arc<Segment>,
+        descriptor: Descriptor,
+        scope: Py<PyAny>,
+        wanted: Vec<Wanted>,
+        filter: ExemplarFilter,
+    ) -> Instrument {
+        let gate = Gate::new(segment, descriptor.kind, &descriptor.name);
+        let streams = Streams::new(segment, &descriptor, wanted, filter);
+        gate.set_recording(streams.records());
         Instrument {
-            gate: Gate::new(segment, descriptor.kind, &descriptor.name),
-            id: id.filter(|_| overflow.is_some()),
-            unit: descriptor.unit.clone(),
-            description: descriptor.description.clone(),
+            gate,
+            descriptor,
             scope,
-            per_one,
-            overflow,
+            streams: UnsafeCell::new(streams),
             lookup: UnsafeCell::default(),
         }
     }
 
+    /// Gives the instrument other streams, for readers that came or went. Those it had before keep what was recorded.
+    pub fn change_streams(&self, wanted: Vec<Wanted>) {
+        let streams = Streams::new(&self.gate.segment, &self.descriptor, wanted, self.streams().filter);
+        self.gate.set_recording(streams.records());
+        // SAFETY: the GIL is held, and what is dropped are series, strings and numbers; the old streams, which may hold more, are dropped last.
+        let old = unsafe {
+            (*self.lookup.get()) = Lookup::default();
+            std::mem::replace(&mut *self.streams.get(), streams)
+        };
+        drop(old);
+    }
+
     /// Turns the instrument on or off; recordings of one that is off do nothing and cost one look into empty caches.
-    fn enable(&self, enabled: bool) {
-        self.gate.set_open(enabled);
+    pub fn enable(&self, enabled: bool) {
+        self.gate.set_enabled(enabled);
         if !enabled {
             // SAFETY: the GIL is held, and what is dropped are references to strings and numbers: no Python code runs.
             unsafe { (*self.lookup.get()).forget() };
@@ -128,7 +153,7 @@ impl Instrument {
             self.gate.segment.count_drop(Drop::NoInstrument);
         }
         let found = found?;
-        // SAFETY: `by_id`, or `overflow`, keeps the series alive as long as the instrument; the caller promises not to run Python code.
+        // SAFETY: `by_id`, `heads` or the streams keep the series alive as long as these do; the caller promises not to run Python code.
         Some(unsafe { &*Arc::as_ptr(&found) })
     }
 
@@ -136,7 +161,7 @@ impl Instrument {
     #[cold]
     pub fn find(&self, attributes: Option<&Bound<'_, PyAny>>) -> Option<Arc<LocalSeries>> {
         let Some(attributes) = attributes.filter(|object| !object.is_none()) else {
-            let series = self.series_of(&[])?;
+            let (series, _) = self.series_of(&[])?;
             if self.gate.is_open() {
                 // SAFETY: the GIL is held and nothing below runs Python code.
                 unsafe { (*self.lookup.get()).default = Some(Arc::clone(&series)) };
@@ -148,29 +173,28 @@ impl Instrument {
             let mut borrowed = Borrowed::empty();
             // SAFETY: an exact dict, the GIL is held; the pairs become owned before Python code may run.
             if unsafe { borrowed.fill(dict.as_ptr()) } {
-                // SAFETY: the GIL is held; comparing plain objects runs no Python code; `by_id` keeps what was found alive.
-                if let Some(series) = unsafe { (*self.lookup.get()).by_content(py, &borrowed).map(|found| &*found) } {
-                    return self.local(series.id());
+                // SAFETY: the GIL is held; comparing plain objects runs no Python code; every `LocalSeries` is in an `Arc`.
+                let known = unsafe {
+                    (*self.lookup.get()).by_content(py, &borrowed).map(|found| {
+                        Arc::increment_strong_count(found);
+                        Arc::from_raw(found)
+                    })
+                };
+                if known.is_some() {
+                    return known;
                 }
-                return self.find_plain(py, &borrowed, attributes);
+                if borrowed.is_plain() {
+                    return self.find_plain(py, &borrowed);
+                }
             }
         }
         self.find_unusual(attributes)
     }
 
-    fn find_plain(
-        &self,
-        py: Python<'_>,
-        borrowed: &Borrowed,
-        attributes: &Bound<'_, PyAny>,
-    ) -> Option<Arc<LocalSeries>> {
-        if !borrowed.is_plain() {
-            return self.find_unusual(attributes);
-        }
+    fn find_plain(&self, py: Python<'_>, borrowed: &Borrowed) -> Option<Arc<LocalSeries>> {
         let pairs = borrowed.to_owned(py);
-        let bytes = attributes::canonical_of_pairs(&pairs).ok()?;
-        let series = self.series_of(&bytes)?;
-        if self.gate.is_open() && !self.is_overflow(&series) {
+        let (series, overflowed) = self.series_of(&pairs)?;
+        if self.gate.is_open() && !overflowed {
             // SAFETY: the GIL is held and inserting runs no Python code. The pairs are still alive: `pairs` owns them.
             unsafe { (*self.lookup.get()).insert(py, borrowed, &series) };
         }
@@ -182,179 +206,82 @@ impl Instrument {
         if attributes.cast::<PyMapping>().is_err() {
             self.gate.segment.count_drop(Drop::WrongType);
         }
-        let cleaned = hooks::clean(attributes)?;
-        match cleaned
-            .cast::<PyMapping>()
-            .map_err(Into::into)
-            .and_then(attributes::canonical)
-        {
-            Ok(bytes) => self.series_of(&bytes),
-            Err(_) => self.overflowing(Drop::LongAttributes),
-        }
+        let pairs: Vec<_> = hooks::clean(attributes)?.iter().collect();
+        self.series_of(&pairs).map(|(series, _)| series)
     }
 
-    fn is_overflow(&self, series: &Arc<LocalSeries>) -> bool {
-        self.overflow
-            .as_ref()
-            .is_some_and(|overflow| Arc::ptr_eq(overflow, series))
-    }
-
-    fn overflowing(&self, reason: Drop) -> Option<Arc<LocalSeries>> {
-        self.gate.segment.count_drop(reason);
-        self.overflow.clone()
-    }
-
-    /// The series of canonical bytes, or the overflow series.
-    fn series_of(&self, bytes: &[u8]) -> Option<Arc<LocalSeries>> {
-        match self.gate.segment.tables().series(self.id?, bytes, unix_ns()) {
-            Ok(id) => self.local(id),
-            Err(reason) => self.overflowing(reason),
-        }
-    }
-
-    fn local(&self, id: SeriesId) -> Option<Arc<LocalSeries>> {
-        if let Some(overflow) = self.overflow.as_ref().filter(|overflow| overflow.id() == id) {
-            return Some(Arc::clone(overflow));
+    /// What clean attributes are recorded into, and whether a stream had no room but in its overflow series. `None` if there is no stream.
+    fn series_of(&self, pairs: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)]) -> Option<(Arc<LocalSeries>, bool)> {
+        let streams = self.streams();
+        let tables = self.gate.segment.tables();
+        let mut overflowed = false;
+        let mut ids = Vec::with_capacity(streams.entries.len());
+        for entry in &streams.entries {
+            let found = match entry.canonical(pairs) {
+                Ok(bytes) => tables.series(entry.local.id, &bytes, unix_ns()),
+                Err(_) => Err(Drop::LongAttributes),
+            };
+            ids.push(found.unwrap_or_else(|reason| {
+                self.gate.segment.count_drop(reason);
+                overflowed = true;
+                entry.overflow.id()
+            }));
         }
         // SAFETY: the GIL is held and nothing below runs Python code.
-        let by_id = unsafe { &mut (*self.lookup.get()).by_id };
-        if let Some(known) = by_id.get(&id.0) {
+        let lookup = unsafe { &mut *self.lookup.get() };
+        if let [id] = ids[..] {
+            return Some((self.local(lookup, &streams.entries[0], id, Vec::new())?, overflowed));
+        }
+        if let Some(known) = lookup.heads.get(&ids[..]) {
+            return Some((Arc::clone(known), overflowed));
+        }
+        let others = streams.entries.iter().zip(&ids).skip(1);
+        let others = others.filter_map(|(entry, id)| self.local(lookup, entry, *id, Vec::new()));
+        let others: Vec<_> = others.collect();
+        let head = self.local(lookup, streams.entries.first()?, *ids.first()?, others)?;
+        lookup.heads.insert(ids.into_boxed_slice(), Arc::clone(&head));
+        Some((head, overflowed))
+    }
+
+    /// The series of a stream in this process, shared unless other series get the same recordings.
+    fn local(
+        &self,
+        lookup: &mut Lookup,
+        entry: &StreamEntry,
+        id: SeriesId,
+        also: Vec<Arc<LocalSeries>>,
+    ) -> Option<Arc<LocalSeries>> {
+        let overflow = (entry.overflow.id() != id).then(|| Arc::clone(&entry.overflow));
+        if !also.is_empty() {
+            return LocalSeries::new(&self.gate.segment, &entry.local, id, overflow, also);
+        }
+        if overflow.is_none() {
+            return Some(Arc::clone(&entry.overflow));
+        }
+        if let Some(known) = lookup.by_id.get(&id.0) {
             return Some(Arc::clone(known));
         }
-        let local = LocalSeries::new(&self.gate.segment, id, self.per_one, self.overflow.clone())?;
-        by_id.insert(id.0, Arc::clone(&local));
+        let local = LocalSeries::new(&self.gate.segment, &entry.local, id, overflow, also)?;
+        lookup.by_id.insert(id.0, Arc::clone(&local));
         Some(local)
     }
 
-    fn memory(&self) -> usize {
+    pub fn memory(&self) -> usize {
         // SAFETY: the GIL is held and nothing below runs Python code.
         unsafe {
-            (*self.lookup.get()).memory() + size_of::<Instrument>() + self.gate.name.len() + self.description.len()
+            (*self.lookup.get()).memory()
+                + size_of::<Instrument>()
+                + self.gate.name.len()
+                + self.descriptor.description.len()
         }
     }
 
-    fn repr(&self) -> String {
+    pub fn repr(&self) -> String {
         format!(
             "<otel_perf.{} {} [{}]>",
             self.gate.kind.name(),
             self.gate.name,
-            self.unit
+            self.descriptor.unit
         )
     }
-}
-
-/// A bound instrument's series with what its recordings are checked and reported by.
-pub struct BoundSeries {
-    pub instrument: Py<PyAny>,
-    pub gate: Gate,
-    /// None if the segment had no room for the instrument.
-    pub series: Option<Arc<LocalSeries>>,
-}
-
-macro_rules! instrument_class {
-    ($name:ident, $bound:ident, $bound_name:literal) => {
-        #[doc = concat!("See `_core.pyi`.")]
-        #[pyclass(frozen, weakref, module = "otel_perf._core")]
-        pub struct $name {
-            pub inner: Instrument,
-        }
-
-        #[pymethods]
-        impl $name {
-            #[getter]
-            fn name(&self) -> &str {
-                &self.inner.gate.name
-            }
-            #[getter]
-            fn unit(&self) -> &str {
-                &self.inner.unit
-            }
-            #[getter]
-            fn description(&self) -> &str {
-                &self.inner.description
-            }
-            #[getter]
-            fn instrumentation_scope(&self, py: Python<'_>) -> Py<PyAny> {
-                self.inner.scope.clone_ref(py)
-            }
-            fn _is_enabled(&self) -> bool {
-                self.inner.gate.is_open()
-            }
-            fn _enable(&self, enabled: bool) {
-                self.inner.enable(enabled);
-            }
-            #[getter]
-            fn _memory(&self) -> usize {
-                self.inner.memory()
-            }
-            fn __repr__(&self) -> String {
-                self.inner.repr()
-            }
-            #[pyo3(signature = (attributes=None))]
-            fn bind(slf: &Bound<'_, Self>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<$bound> {
-                let inner = &slf.get().inner;
-                let series = hooks::guarded(&inner.gate.segment, || inner.find(attributes)).flatten();
-                if let Some(error) = PyErr::take(slf.py()) {
-                    return Err(error);
-                }
-                Ok($bound {
-                    inner: BoundSeries {
-                        instrument: slf.clone().into_any().unbind(),
-                        gate: inner.gate.clone(),
-                        series,
-                    },
-                })
-            }
-        }
-
-        #[doc = concat!("See `_core.pyi`.")]
-        #[pyclass(frozen, weakref, module = "otel_perf._core", name = $bound_name)]
-        pub struct $bound {
-            pub inner: BoundSeries,
-        }
-
-        #[pymethods]
-        impl $bound {
-            #[getter]
-            fn instrument(&self, py: Python<'_>) -> Py<PyAny> {
-                self.inner.instrument.clone_ref(py)
-            }
-            fn __repr__(&self) -> String {
-                format!("<otel_perf.{} {}>", $bound_name, self.inner.gate.name)
-            }
-        }
-    };
-}
-
-instrument_class!(Counter, BoundCounter, "BoundCounter");
-instrument_class!(UpDownCounter, BoundUpDownCounter, "BoundUpDownCounter");
-instrument_class!(Histogram, BoundHistogram, "BoundHistogram");
-instrument_class!(Gauge, BoundGauge, "BoundGauge");
-
-/// The recording end of an observable instrument: takes what callbacks report.
-#[pyclass(frozen, module = "otel_perf._core")]
-pub struct Observer {
-    pub inner: Instrument,
-}
-
-#[pymethods]
-impl Observer {
-    #[pyo3(signature = (value, attributes=None))]
-    fn observe(&self, value: &Bound<'_, PyAny>, attributes: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        crate::hot::observe(&self.inner, value, attributes)
-    }
-    fn __repr__(&self) -> String {
-        self.inner.repr()
-    }
-}
-
-/// Makes the Python object for an instrument of this kind.
-pub fn new_object(py: Python<'_>, inner: Instrument) -> PyResult<Py<PyAny>> {
-    Ok(match inner.gate.kind {
-        Kind::Counter => Py::new(py, Counter { inner })?.into_any(),
-        Kind::UpDownCounter => Py::new(py, UpDownCounter { inner })?.into_any(),
-        Kind::Histogram => Py::new(py, Histogram { inner })?.into_any(),
-        Kind::Gauge => Py::new(py, Gauge { inner })?.into_any(),
-        _ => Py::new(py, Observer { inner })?.into_any(),
-    })
 }

@@ -7,9 +7,14 @@
 
 use pyo3::prelude::*;
 
+mod arguments;
 mod attributes;
+mod bound;
+mod classes;
 mod collector;
+mod context;
 mod distribution;
+mod exemplars;
 mod gate;
 mod hooks;
 mod hot;
@@ -18,6 +23,7 @@ mod lookup;
 mod number;
 mod plain;
 mod segment;
+mod streams;
 
 /// The hot path relies on the GIL for its process-local caches, so a free-threaded interpreter turns it on for this module.
 #[pymodule(gil_used = true)]
@@ -26,7 +32,13 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
+    use super::bound::{BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter};
+    #[pymodule_export]
+    use super::classes::{Counter, Gauge, Histogram, Observer, UpDownCounter};
+    #[pymodule_export]
     use super::collector::Collector;
+    #[pymodule_export]
+    use super::context::set_context;
     #[pymodule_export]
     use super::distribution::HistogramSnapshot;
     #[pymodule_export]
@@ -34,12 +46,11 @@ mod _core {
     #[pymodule_export]
     use super::hot::Noop;
     #[pymodule_export]
-    use super::instruments::{
-        BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Observer,
-        UpDownCounter,
-    };
     #[pymodule_export]
     use super::segment::{find, HistogramSeries, Segment, SegmentError};
+
+    #[pymodule_export]
+    use super::streams::storage;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

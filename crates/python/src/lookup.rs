@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use otel_perf_core::local::LocalSeries;
+use otel_perf_core::tables::SeriesId;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -222,6 +223,8 @@ pub struct Lookup {
     pub default: Option<Arc<LocalSeries>>,
     /// All series of the instrument that this process records into, by number.
     pub by_id: HashMap<u32, Arc<LocalSeries>>,
+    /// What is recorded into where there are several streams, by the numbers of the series in each.
+    pub heads: HashMap<Box<[SeriesId]>, Arc<LocalSeries>>,
 }
 
 impl Lookup {
@@ -342,6 +345,7 @@ impl Lookup {
             + self.table.capacity() * (size_of::<Entry>() + 1)
             + self.table.iter().map(|entry| pairs(&entry.pairs)).sum::<usize>()
             + self.by_id.capacity() * (size_of::<(u32, Arc<LocalSeries>)>() + 1)
-            + self.by_id.len() * (size_of::<LocalSeries>() + 16)
+            + (self.by_id.len() + self.heads.len()) * (size_of::<LocalSeries>() + 16)
+            + self.heads.capacity() * (size_of::<(Box<[SeriesId]>, Arc<LocalSeries>)>() + 1)
     }
 }

@@ -7,16 +7,19 @@ use otel_perf_core::drops::Drop;
 use otel_perf_core::error::SegmentError as CoreError;
 use otel_perf_core::instrument::{Descriptor, Kind};
 use otel_perf_core::layout::{header, DEFAULT_SIZE};
-use otel_perf_core::reader::Scan;
-use otel_perf_core::segment::{find as find_segments, reap_in, Segment as CoreSegment, CARDINALITY_LIMIT, DIRECTORY};
-use otel_perf_core::tables::InstrumentId;
+use otel_perf_core::scan::Scan;
+use otel_perf_core::segment::{find as find_segments, reap_in, Segment as CoreSegment, DIRECTORY};
+use otel_perf_core::stream::{Aggregation, Stream};
+use otel_perf_core::tables::StreamId;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyMapping};
+use pyo3::types::{PyDict, PyList, PyMapping, PyTuple};
 
 use crate::attributes;
+use crate::classes;
 use crate::distribution::HistogramSnapshot;
-use crate::instruments::{new_object, Instrument};
+use crate::instruments::Instrument;
+use crate::streams::{ExemplarFilter, Wanted};
 
 pyo3::create_exception!(
     otel_perf._core,
@@ -134,7 +137,7 @@ impl Segment {
         status.set_item("service_name", self.inner.service())?;
         status.set_item("size", self.inner.geometry().size)?;
         status.set_item("workers", workers)?;
-        status.set_item("instruments", tables.instrument_count())?;
+        status.set_item("streams", tables.stream_count())?;
         status.set_item("series", tables.series_count())?;
         status.set_item("series_limit", self.inner.geometry().series)?;
         status.set_item("histograms", count(header::HISTOGRAMS))?;
@@ -149,18 +152,18 @@ impl Segment {
             let series: Vec<_> = scan.series().collect();
             let read = series.into_iter().filter_map(|series| {
                 let distribution = scan.distribution(&series).filter(|found| found.count() > 0)?;
-                Some((series.instrument, inner.attribute_bytes(series.id)?, distribution))
+                Some((series.stream, inner.attribute_bytes(series.id)?, distribution))
             });
             read.collect::<Vec<_>>()
         });
         let mut all = Vec::new();
-        for (instrument, bytes, inner) in read {
-            let Some(descriptor) = self.inner.tables().descriptor(instrument) else {
+        for (stream, bytes, inner) in read {
+            let Some(descriptor) = self.inner.tables().descriptor(stream) else {
                 continue;
             };
             all.push(HistogramSeries {
+                name: descriptor.exported_name().to_owned(),
                 scope: descriptor.scope_name,
-                name: descriptor.name,
                 unit: descriptor.unit,
                 attributes: attributes::to_dict(py, &bytes)?.unbind(),
                 snapshot: Py::new(py, HistogramSnapshot { inner })?,
@@ -169,8 +172,8 @@ impl Segment {
         Ok(all)
     }
 
-    /// Makes the instrument `kind` of a scope, or finds it if any worker made it before.
-    #[pyo3(signature = (kind, scope, name, unit, description, boundaries=None, limit=CARDINALITY_LIMIT))]
+    /// Makes the instrument `kind` of a scope with the streams that are asked for, which any worker may have made before.
+    #[pyo3(signature = (kind, scope, name, unit, description, boundaries=None, streams=None, exemplar_filter="always_off"))]
     #[allow(clippy::too_many_arguments)]
     fn instrument(
         &self,
@@ -181,15 +184,17 @@ impl Segment {
         unit: &str,
         description: &str,
         boundaries: Option<Vec<f64>>,
-        limit: u32,
+        streams: Option<Vec<Bound<'_, PyTuple>>>,
+        exemplar_filter: &str,
     ) -> PyResult<Py<PyAny>> {
         let scope_attributes = scope.getattr("attributes")?;
         let scope_attributes = match scope_attributes.cast::<PyMapping>() {
             Ok(mapping) => attributes::canonical(mapping)?,
             Err(_) => Vec::new(),
         };
+        let kind = kind_of(kind)?;
         let descriptor = Descriptor {
-            kind: kind_of(kind)?,
+            kind,
             name: name.to_owned(),
             unit: unit.to_owned(),
             description: description.to_owned(),
@@ -197,29 +202,36 @@ impl Segment {
             scope_version: scope.getattr("version")?.extract()?,
             scope_schema_url: scope.getattr("schema_url")?.extract()?,
             scope_attributes,
+            stream: Stream::unviewed(kind),
             boundaries,
         };
-        new_object(
-            py,
-            Instrument::new(&self.inner, &descriptor, scope.clone().unbind(), limit),
-        )
+        let streams = match streams {
+            Some(asked) => classes::wanted(kind, &asked)?,
+            None => vec![Wanted::unviewed(kind)],
+        };
+        let filter = ExemplarFilter::named(exemplar_filter)?;
+        let scope = scope.clone().unbind();
+        classes::new_object(py, Instrument::new(&self.inner, descriptor, scope, streams, filter))
     }
 
-    /// What an instrument is, by number; none if there is no such instrument.
-    fn descriptor<'py>(&self, py: Python<'py>, instrument: u32) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(found) = self.inner.tables().descriptor(InstrumentId(instrument)) else {
+    /// What a stream is, by number; none if there is no such stream.
+    fn descriptor<'py>(&self, py: Python<'py>, stream: u32) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(found) = self.inner.tables().descriptor(StreamId(stream)) else {
             return Ok(None);
         };
         let dict = PyDict::new(py);
         dict.set_item("kind", found.kind.name())?;
-        dict.set_item("name", found.name)?;
-        dict.set_item("unit", found.unit)?;
-        dict.set_item("description", found.description)?;
-        dict.set_item("scope_name", found.scope_name)?;
-        dict.set_item("scope_version", found.scope_version)?;
-        dict.set_item("scope_schema_url", found.scope_schema_url)?;
+        dict.set_item("name", found.exported_name())?;
+        dict.set_item("unit", &found.unit)?;
+        dict.set_item("description", found.exported_description())?;
+        dict.set_item("scope_name", &found.scope_name)?;
+        dict.set_item("scope_version", &found.scope_version)?;
+        dict.set_item("scope_schema_url", &found.scope_schema_url)?;
         dict.set_item("scope_attributes", attributes::to_dict(py, &found.scope_attributes)?)?;
-        dict.set_item("boundaries", found.boundaries)?;
+        dict.set_item("boundaries", &found.boundaries)?;
+        if let Aggregation::Hdr { window, .. } = found.stream.aggregation {
+            dict.set_item("window", window)?;
+        }
         Ok(Some(dict))
     }
 

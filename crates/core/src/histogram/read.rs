@@ -1,39 +1,15 @@
 //! Reading a histogram while others record into it.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use super::block::{has_node, Block};
-use super::{lower, raise, Histogram, INTERVAL_MAX, INTERVAL_MIN, PAGE, TOTAL_MAX, TOTAL_MIN};
+use super::{Histogram, PAGE};
 use crate::hdr::{slots_in_octave, Level, Slot, OCTAVES};
 
 /// Longest chain of pages in front of one another: three widths at each of three steps.
 const MAX_CHAIN: usize = 9;
 
 impl Histogram<'_> {
-    /// Minimum and maximum since the last call, folded into those of the whole life; one collector at a time.
-    pub fn drain_range(&self) -> Option<(f64, f64)> {
-        let word = |offset| self.region.u64(self.at + offset);
-        let min = f64::from_bits(word(INTERVAL_MIN)?.load(Relaxed));
-        let max = f64::from_bits(word(INTERVAL_MAX)?.load(Relaxed));
-        // Fold first, reset second: a collector that dies in between leaves values that are folded again without harm.
-        lower(word(TOTAL_MIN)?, min);
-        raise(word(TOTAL_MAX)?, max);
-        let min = f64::from_bits(word(INTERVAL_MIN)?.swap(f64::INFINITY.to_bits(), AcqRel));
-        let max = f64::from_bits(word(INTERVAL_MAX)?.swap(f64::NEG_INFINITY.to_bits(), AcqRel));
-        lower(word(TOTAL_MIN)?, min);
-        raise(word(TOTAL_MAX)?, max);
-        Some((min, max))
-    }
-
-    /// Minimum and maximum of the whole life; infinities while nothing was recorded.
-    pub fn range(&self) -> Option<(f64, f64)> {
-        let word = |offset| Some(f64::from_bits(self.region.u64(self.at + offset)?.load(Relaxed)));
-        Some((
-            word(INTERVAL_MIN)?.min(word(TOTAL_MIN)?),
-            word(INTERVAL_MAX)?.max(word(TOTAL_MAX)?),
-        ))
-    }
-
     /// All non-empty slots in the order of [`Slot`], or `None` if the segment is corrupt. `coarsest` is the coarsest step in use.
     pub fn read(&self) -> Option<(Vec<(Slot, u64)>, Level)> {
         let mut slots = Vec::new();
