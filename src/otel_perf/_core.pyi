@@ -1,5 +1,6 @@
 """Native core: segments, instruments and collection. Everything here records or reads shared memory; nothing exports."""
 
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, final
@@ -81,7 +82,7 @@ class Segment:
         """Bytes by part; the parts add up to the size and ``free`` is what is left."""
 
     def status(self) -> dict[str, Any]:
-        """Service name, size, living workers, numbers of instruments, series and histograms, and drops by reason."""
+        """Service name, size, living workers, numbers of streams, series and histograms, and drops by reason."""
 
     def histograms(self) -> list[HistogramSeries]:
         """Snapshots of all histogram series with recordings, read without the GIL. About 10 to 50 microseconds a series."""
@@ -93,10 +94,11 @@ class Segment:
         name: str,
         unit: str,
         description: str,
-        boundaries: list[float] | None = None,
-        limit: int = ...,
+        boundaries: Sequence[float] | None = None,
+        streams: Sequence[tuple[Any, ...]] | None = None,
+        exemplar_filter: str = "always_off",
     ) -> Any:
-        """Makes or finds an instrument.
+        """Makes or finds an instrument with its streams.
 
         Args:
             kind: Class name of the API, for example ``Counter``.
@@ -105,17 +107,21 @@ class Segment:
             unit: Unit (UCUM).
             description: Description.
             boundaries: Advised bucket boundaries of a histogram.
-            limit: Series before the overflow series.
+            streams: For each stream the number of its view, 0 or the cardinality limit if it is one of several for different limits, name and description
+                (empty for the instrument's), aggregation of the view, aggregation for this process's readers, cardinality limit, a container
+                of the attribute keys that stay or None, and a callable that is told of every recording or None. An aggregation is its name and
+                arguments: ``("explicit", boundaries, record_min_max)``. None for the one stream of an instrument without views.
+            exemplar_filter: ``always_off``, ``always_on`` or ``trace_based``.
 
         Returns:
             A native instrument; for observable kinds an `Observer`.
 
         Raises:
-            ValueError: There is no such kind.
+            ValueError: There is no such kind, aggregation or filter.
         """
 
-    def descriptor(self, instrument: int) -> dict[str, Any] | None:
-        """What an instrument is, by number: kind, name, unit, description, scope and boundaries; None if there is none."""
+    def descriptor(self, stream: int) -> dict[str, Any] | None:
+        """What a stream is, by number: kind, exported name, unit, exported description, scope and boundaries; None if there is none."""
 
     def lead(self) -> bool:
         """Whether this process exports for the group; it becomes the leader if no process is. About one microsecond."""
@@ -246,6 +252,7 @@ class _Instrument:
     def _memory(self) -> int: ...
     def _is_enabled(self) -> bool: ...
     def _enable(self, enabled: bool) -> None: ...
+    def _change_streams(self, streams: Sequence[tuple[Any, ...]]) -> None: ...
 
 @final
 class Counter(_Instrument):
@@ -257,7 +264,7 @@ class Counter(_Instrument):
         Args:
             amount: Integer or float; NaN, infinities and negative amounts are ignored, logged and counted.
             attributes: Attributes of the series; the dict is not kept and may be changed afterwards.
-            context: Accepted for the API's sake.
+            context: Context whose span an exemplar names; the current one if not given.
 
         Raises:
             TypeError: The amount is no number.
@@ -344,8 +351,17 @@ class BoundGauge:
 class Observer:
     """The recording end of an observable instrument."""
 
-    def observe(self, value: float, attributes: Attributes = None) -> None:
+    def _change_streams(self, streams: Sequence[tuple[Any, ...]]) -> None: ...
+    def observe(
+        self, value: float, attributes: Attributes = None, context: Context | None = None, since_ns: int = 0
+    ) -> None:
         """Takes what a callback reported: the total or the value of a series.
+
+        Args:
+            value: Total or value.
+            attributes: Attributes of the series.
+            context: Context of the observation.
+            since_ns: Monotonic time at which the collection began; totals of one series that are reported since then add up.
 
         Raises:
             TypeError: The value is no number.
@@ -356,27 +372,16 @@ class Collector:
     """Takes points out of a segment for the readers of one process, each with its own intervals."""
 
     def __new__(cls, segment: Segment, default_boundaries: list[float]) -> Collector: ...
-    def add_reader(
-        self,
-        reader: int,
-        delta: list[str],
-        dropped: list[str],
-        boundaries: list[float] | None = None,
-        exponential: tuple[int, int] | None = None,
-        record_min_max: bool = True,
-    ) -> None:
+    def add_reader(self, reader: int, preferences: Sequence[tuple[str, bool, tuple[Any, ...], int]]) -> None:
         """Adds a reader under a number.
 
         Args:
             reader: Number of the caller's choice.
-            delta: Class names of the instruments whose points are deltas.
-            dropped: Class names of the instruments that are left out.
-            boundaries: Bucket boundaries of all histograms; the advised or default ones if None.
-            exponential: Greatest number of buckets and greatest scale, for exponential histograms.
-            record_min_max: Whether points state minimum and maximum.
+            preferences: For each kind its class name, whether its points are deltas, the aggregation where no view states one, and the cardinality
+                limit.
 
         Raises:
-            ValueError: A class name is unknown.
+            ValueError: A kind or an aggregation is unknown.
         """
 
     def remove_reader(self, reader: int) -> None:
@@ -387,15 +392,15 @@ class Collector:
         """Monotonic time in nanoseconds, on the clock that stamps what callbacks report."""
 
     def collect(self, reader: int, since_ns: int) -> tuple[int, list[tuple[int, str, list[tuple[Any, ...]]]]]:
-        """Time and points of a reader by instrument; the scan runs without the GIL.
+        """Time and points of a reader by stream; the scan runs without the GIL.
 
         Args:
             reader: The reader's number.
             since_ns: Reports of this process's callbacks that are older are left out.
 
         Returns:
-            Time in nanoseconds since the epoch, and for each instrument its number, the shape of its points (``sum``, ``gauge``, ``explicit``
-            or ``exponential``) and the points.
+            Time in nanoseconds since the epoch, and for each stream its number, the shape of its points (``sum``, ``gauge``, ``explicit``,
+            ``exponential`` or ``quantile``) and the points.
         """
 
 @final
@@ -415,3 +420,13 @@ def find(service_name: str | None = None) -> list[Path]:
 
 def set_hooks(clean: Any, ignored: Any) -> None:
     """Installs the callables that slow paths use; the first installation stays."""
+
+def set_context(variable: Any, get_current: Callable[[], Context], span_key: str) -> None:
+    """States where the current context is: its context variable or None, what answers it, and the key of the span in it. The first call stays."""
+
+def storage(kind: str, stated: tuple[Any, ...]) -> int | None:
+    """Number of what is kept for an aggregation of a kind of instrument; None if nothing is.
+
+    Raises:
+        ValueError: The kind or the aggregation is unknown.
+    """

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from opentelemetry.metrics import Meter
 from opentelemetry.sdk import metrics as sdk
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.metrics.view import Aggregation, LastValueAggregation, SumAggregation
 
 from otel_perf import MeterProvider
 from tests.conformance.harness import DELTA, exported
@@ -253,19 +251,3 @@ def test_boundaries_that_are_no_boundaries_do_not_break_recordings(boundaries: l
     (((bounds, counts),),) = [buckets(exported(MeterProvider, histogram(3, advice=boundaries), {}))]
 
     assert (len(bounds), counts) == (15, (0, 1, *[0] * 14))
-
-
-AGGREGATIONS: dict[str, dict[type, Aggregation]] = {
-    "last value of a counter": {sdk.Counter: LastValueAggregation()},
-    "sum of a histogram": {sdk.Histogram: SumAggregation()},
-    "sum of a gauge": {sdk._Gauge: SumAggregation()},
-}
-
-
-@pytest.mark.parametrize("name", AGGREGATIONS)
-def test_an_aggregation_of_another_instrument_is_refused(name: str, make_provider: Callable[..., Any]) -> None:
-    """A cell's layout follows from its instrument: what the SDK would aggregate otherwise is refused, naming what is accepted."""
-    (kind,) = AGGREGATIONS[name]
-    reader = InMemoryMetricReader(preferred_aggregation=AGGREGATIONS[name])
-    with pytest.raises(ValueError, match=f"preferred_aggregation of {kind.__name__.lstrip('_')} .* accepted are"):
-        make_provider(reader)

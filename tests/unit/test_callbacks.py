@@ -45,7 +45,7 @@ BAD: dict[str, Callable[[CallbackOptions], Any]] = {
     "a text": lambda _: [Observation("1")],  # type: ignore[arg-type]
     "no value": lambda _: [Observation(None)],  # type: ignore[arg-type]
     "not finite": lambda _: [Observation(float("nan"))],
-    "no mapping": lambda _: [Observation(1, 5)],  # type: ignore[arg-type]
+    "no mapping": lambda _: [Observation(0, 5)],  # type: ignore[arg-type]
     "a huge integer": lambda _: [Observation(10**400)],
 }
 CREATES = ("create_observable_counter", "create_observable_up_down_counter", "create_observable_gauge")

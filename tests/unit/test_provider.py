@@ -16,10 +16,7 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
     PeriodicExportingMetricReader,
 )
-from opentelemetry.sdk.metrics.view import (
-    LastValueAggregation,
-    View,
-)
+from opentelemetry.sdk.metrics.view import Aggregation, View
 from opentelemetry.sdk.resources import Resource
 
 from otel_perf import MeterProvider, Segment, find
@@ -212,10 +209,17 @@ def test_meters_that_do_nothing_can_be_used_like_those_that_do(
         getattr(meter, create)("o", [lambda _: []])
 
 
-def test_views_are_refused(make_provider: Make) -> None:
-    """Views are a ValueError that says so."""
-    with pytest.raises(ValueError, match="views are not supported"):
-        make_provider(views=[View(instrument_name="*")])
+class Custom(Aggregation):
+    """An aggregation that is neither the SDK's nor ours."""
+
+    def _create_aggregation(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Never called."""
+
+
+def test_an_aggregation_of_the_users_own_is_refused(make_provider: Make) -> None:
+    """A view or reader with an aggregation that native code does not know is a ValueError that names it and what is accepted."""
+    with pytest.raises(ValueError, match="aggregation is Custom; accepted are"):
+        make_provider(views=[View(instrument_name="*", aggregation=Custom())])
 
 
 def test_settings_come_from_the_environment(make_provider: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,8 +267,8 @@ def test_a_refused_reader_leaves_no_segment_behind(monkeypatch: pytest.MonkeyPat
     """A provider that could not be made has removed the segment that it made for itself."""
     service = f"test-{uuid.uuid4()}"
     monkeypatch.setenv("OTEL_SERVICE_NAME", service)
-    reader = InMemoryMetricReader(preferred_aggregation={sdk.Counter: LastValueAggregation()})
-    with pytest.raises(ValueError, match="preferred_aggregation"):
+    reader = InMemoryMetricReader(preferred_aggregation={sdk.Counter: Custom()})
+    with pytest.raises(ValueError, match="aggregation is Custom"):
         MeterProvider([reader])
 
     assert find(service) == []

@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from otel_perf.metrics import _consumer
+from otel_perf.metrics._readers import SDK_TYPES
 
 METRICS = "opentelemetry.sdk.metrics._internal"
 LEANED_ON: list[tuple[str, str]] = [
@@ -257,7 +257,7 @@ def test_the_meter_hands_observables_to_its_consumer() -> None:
 
 
 def test_readers_state_temporality_and_aggregation_for_all_kinds() -> None:
-    """A reader has a temporality and an aggregation for each of the seven classes, whose names ours are derived from."""
+    """A reader has a temporality and an aggregation for each of the seven classes by which ours are named."""
     reader = InMemoryMetricReader()
     kinds = {
         "Counter",
@@ -269,8 +269,9 @@ def test_readers_state_temporality_and_aggregation_for_all_kinds() -> None:
         "ObservableGauge",
     }
 
-    assert {_consumer._name(kind) for kind in reader._instrument_class_temporality} == kinds
-    assert {_consumer._name(kind) for kind in reader._instrument_class_aggregation} == kinds
+    assert set(SDK_TYPES) == kinds
+    assert set(reader._instrument_class_temporality) == set(SDK_TYPES.values())
+    assert set(reader._instrument_class_aggregation) == set(SDK_TYPES.values())
 
 
 def test_the_periodic_reader_has_an_export_lock() -> None:

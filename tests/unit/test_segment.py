@@ -144,7 +144,7 @@ def test_status_counts_what_there_is(made: Segment) -> None:
     meter.create_histogram("h").record(1)
     status = made.status()
 
-    assert status["instruments"] - before["instruments"] == 2
+    assert status["streams"] - before["streams"] == 2
     assert status["series"] - before["series"] >= 2
     assert status["histograms"] > before["histograms"] == 0
     assert (status["size"], status["service_name"]) == (made.size, made.service_name)

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import CallbackOptions
-from opentelemetry.sdk.metrics import view as views
-from opentelemetry.sdk.metrics._internal.aggregation import (
-    _DEFAULT_EXPLICIT_BUCKET_HISTOGRAM_AGGREGATION_BOUNDARIES as DEFAULT_BOUNDARIES,
-)
-from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 from otel_perf import _core
+from otel_perf.metrics._exemplars import CustomExemplars
 from otel_perf.metrics._points import PointBuilder
+from otel_perf.metrics._readers import DEFAULT_BOUNDARIES, ReaderOptions
+from otel_perf.metrics._views import Views
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.sdk.metrics import ExemplarFilter
     from opentelemetry.sdk.metrics._internal.sdk_configuration import SdkConfiguration
     from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
+    from opentelemetry.sdk.metrics.view import View
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    from otel_perf.metrics._views import Stream
 
 _logger = logging.getLogger(__name__)
 
 _CALLBACK_TIMEOUT_S = 10.0
+
+
+@dataclass
+class _Made:
+    """An instrument with what its streams were chosen by."""
+
+    instrument: Any
+    kind: str
+    scope: InstrumentationScope
+    name: str
+    unit: str
+    boundaries: Sequence[float] | None
+    streams: list[Stream]
 
 
 class NativeConsumer:
@@ -32,23 +50,40 @@ class NativeConsumer:
 
     Args:
         segment: Where instruments record.
-        cardinality_limit: Series per instrument before the overflow series.
+        cardinality_limit: Series of a stream before the overflow series, where neither view nor reader states it.
+        views: Views in their order.
+        exemplar_filter: Which recordings may become exemplars.
+
+    Raises:
+        ValueError: A view states an aggregation that is neither the SDK's nor ours.
     """
 
-    def __init__(self, segment: _core.Segment, cardinality_limit: int) -> None:
+    def __init__(
+        self,
+        segment: _core.Segment,
+        cardinality_limit: int,
+        views: Sequence[View],
+        exemplar_filter: ExemplarFilter,
+    ) -> None:
         self._segment = segment
         self._cardinality_limit = cardinality_limit
+        self._no_reader = ReaderOptions(None, cardinality_limit)
+        self._exemplars = CustomExemplars(exemplar_filter)
+        self._views = Views(views, self._exemplars)
         self._sdk_config: SdkConfiguration | None = None
         self._observables: list[tuple[Any, _core.Observer]] = []
-        self._readers: dict[MetricReader, _ReaderOptions] = {}
+        self._made: list[_Made] = []
+        self._readers: dict[MetricReader, ReaderOptions] = {}
         self._reset()
 
     def _reset(self) -> None:
         self._lock = Lock()
+        self._made_lock = Lock()
+        self._exemplars.reset()
         self._collector = _core.Collector(self._segment, list(DEFAULT_BOUNDARIES))
-        self._builder = PointBuilder(self._segment)
+        self._builder = PointBuilder(self._segment, self._exemplars)
         for reader, options in self._readers.items():
-            options.register(self._collector, id(reader))
+            self._collector.add_reader(id(reader), options.preferences())
 
     def use(self, sdk_config: SdkConfiguration) -> None:
         """Takes the provider's configuration, whose resource may change later."""
@@ -68,7 +103,28 @@ class NativeConsumer:
         boundaries: list[float] | None = None,
     ) -> Any:
         """Makes a native instrument, or the recording end of an observable one."""
-        return self._segment.instrument(kind, scope, name, unit, description, boundaries, self._cardinality_limit)
+        made = _Made(None, kind, scope, name, unit, boundaries, [])
+        with self._made_lock:
+            made.streams = self._streams(made)
+            made.instrument = self._segment.instrument(
+                kind, scope, name, unit, description, boundaries, made.streams, self._exemplars.native_filter
+            )
+            self._made.append(made)
+        return made.instrument
+
+    def _streams(self, made: _Made) -> list[Stream]:
+        readers = list(self._readers.values()) or [self._no_reader]
+        return self._views.streams(readers, made.kind, made.scope, made.name, made.unit, made.boundaries)
+
+    def _readers_changed(self) -> None:
+        """Gives the instruments the streams that the readers want now."""
+        with self._made_lock:
+            for made in self._made:
+                streams = self._streams(made)
+                # All but who follows them, which is made anew each time.
+                if [stream[:-1] for stream in streams] != [stream[:-1] for stream in made.streams]:
+                    made.streams = streams
+                    made.instrument._change_streams(streams)
 
     def register_asynchronous_instrument(self, instrument: Any) -> None:
         """Takes an observable instrument of the SDK, whose callbacks run at every collection."""
@@ -80,19 +136,23 @@ class NativeConsumer:
             self._observables.append((instrument, observer))
 
     def add_metric_reader(self, metric_reader: MetricReader) -> None:
-        """Takes a reader with its temporalities and aggregations.
+        """Takes a reader with its temporalities, aggregations and limits.
 
         Raises:
-            ValueError: The reader wants an aggregation that its kind of instrument does not have.
+            ValueError: The reader prefers an aggregation that is neither the SDK's nor ours.
         """
-        options = _ReaderOptions(metric_reader)
-        options.register(self._collector, id(metric_reader))
+        options = ReaderOptions(metric_reader, self._cardinality_limit)
+        self._collector.add_reader(id(metric_reader), options.preferences())
+        self._exemplars.add_reader(id(metric_reader))
         self._readers[metric_reader] = options
+        self._readers_changed()
 
     def remove_metric_reader(self, metric_reader: MetricReader) -> None:
         """Forgets a reader."""
         self._readers.pop(metric_reader, None)
         self._collector.remove_reader(id(metric_reader))
+        self._exemplars.remove_reader(id(metric_reader))
+        self._readers_changed()
 
     def collect(self, metric_reader: MetricReader, timeout_millis: float = 10_000) -> MetricsData | None:
         """Collects for a reader. Never raises: an exception would end the stock periodic reader's thread for good.
@@ -109,21 +169,21 @@ class NativeConsumer:
             return None
         try:
             since_ns = self._collector.now_ns()
-            self._run_callbacks(monotonic() + timeout_millis / 1000)
+            self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
             if not self._segment.lead():
                 return None
             options = self._readers[metric_reader]
             time_ns, metrics = self._collector.collect(id(metric_reader), since_ns)
             if self._sdk_config is None:
                 return None
-            return self._builder.build(self._sdk_config.resource, time_ns, metrics, options.delta)
+            return self._builder.build(self._sdk_config.resource, time_ns, metrics, options.delta, id(metric_reader))
         except Exception:
             _logger.exception("Metrics are not collected")
             return None
         finally:
             self._lock.release()
 
-    def _run_callbacks(self, deadline: float) -> None:
+    def _run_callbacks(self, deadline: float, since_ns: int) -> None:
         for instrument, observer in self._observables:
             remaining = deadline - monotonic()
             if remaining <= 0:
@@ -131,62 +191,4 @@ class NativeConsumer:
                 return
             options = CallbackOptions(timeout_millis=min(remaining, _CALLBACK_TIMEOUT_S) * 1000)
             for measurement in instrument.callback(options):
-                observer.observe(measurement.value, measurement.attributes)
-
-
-class _ReaderOptions:
-    """What a reader asks for, in the terms of `_core.Collector`.
-
-    Args:
-        reader: The reader.
-
-    Raises:
-        ValueError: It wants an aggregation that its kind of instrument does not have.
-    """
-
-    def __init__(self, reader: MetricReader) -> None:
-        temporality = {_name(kind): wanted for kind, wanted in reader._instrument_class_temporality.items()}
-        aggregation = {_name(kind): wanted for kind, wanted in reader._instrument_class_aggregation.items()}
-        # The temporality of a gauge decides only whether an unchanged value is repeated.
-        self.delta = frozenset(kind for kind, wanted in temporality.items() if wanted is AggregationTemporality.DELTA)
-        self._dropped = [kind for kind, wanted in aggregation.items() if isinstance(wanted, views.DropAggregation)]
-        self._boundaries: list[float] | None = None
-        self._exponential: tuple[int, int] | None = None
-        self._record_min_max = True
-        for kind, wanted in aggregation.items():
-            self._take_aggregation(kind, wanted)
-
-    def _take_aggregation(self, kind: str, wanted: views.Aggregation) -> None:
-        if isinstance(wanted, (views.DefaultAggregation, views.DropAggregation)):
-            return
-        if kind == "Histogram" and isinstance(wanted, views.ExplicitBucketHistogramAggregation):
-            self._boundaries = None if wanted._boundaries is None else [float(b) for b in wanted._boundaries]
-            self._record_min_max = wanted._record_min_max
-        elif kind == "Histogram" and isinstance(wanted, views.ExponentialBucketHistogramAggregation):
-            self._exponential = (wanted._max_size, wanted._max_scale)
-            self._record_min_max = wanted._record_min_max
-        elif not isinstance(wanted, _OWN.get(kind, ())):
-            raise ValueError(
-                f"preferred_aggregation of {kind} is {type(wanted).__name__}; accepted are DefaultAggregation, "
-                "DropAggregation and the aggregation that is the default of the instrument; for Histogram also "
-                "ExplicitBucketHistogramAggregation and ExponentialBucketHistogramAggregation"
-            )
-
-    def register(self, collector: _core.Collector, number: int) -> None:
-        collector.add_reader(
-            number, sorted(self.delta), self._dropped, self._boundaries, self._exponential, self._record_min_max
-        )
-
-
-_OWN: dict[str, type] = {
-    "Counter": views.SumAggregation,
-    "UpDownCounter": views.SumAggregation,
-    "ObservableCounter": views.SumAggregation,
-    "ObservableUpDownCounter": views.SumAggregation,
-    "Gauge": views.LastValueAggregation,
-    "ObservableGauge": views.LastValueAggregation,
-}
-
-
-def _name(kind: type) -> str:
-    return kind.__name__.lstrip("_")
+                observer.observe(measurement.value, measurement.attributes, measurement.context, since_ns)

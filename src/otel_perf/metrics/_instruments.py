@@ -8,8 +8,11 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from opentelemetry import context as context_api
 from opentelemetry.attributes import _clean_attribute_value
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk import metrics as sdk
+from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otel_perf import _core
 from otel_perf.segment import default_segment
@@ -57,7 +60,7 @@ def memory_usage() -> dict[str, int]:
     return usage
 
 
-def _clean(attributes: Any) -> dict[str, Any]:
+def clean_attributes(attributes: Any) -> dict[str, Any]:
     """The SDK's own cleaning, with its warnings, for attributes that native code does not take as they are."""
     if not isinstance(attributes, Mapping):
         _logger.warning("Invalid type '%s' for attributes. Expected a Mapping or None.", type(attributes))
@@ -86,4 +89,10 @@ def _ignored(kind: str, name: str, reason: str, amount: Any, *, now: float | Non
         )
 
 
-_core.set_hooks(_clean, _ignored)
+_runtime_context = context_api._RUNTIME_CONTEXT
+_core.set_hooks(clean_attributes, _ignored)
+_core.set_context(
+    _runtime_context._current_context if type(_runtime_context) is ContextVarsRuntimeContext else None,
+    context_api.get_current,
+    _SPAN_KEY,
+)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics._internal.point import Buckets, ExponentialHistogram, ExponentialHistogramDataPoint
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -26,22 +28,27 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from otel_perf._core import Segment
+    from otel_perf.metrics._exemplars import CustomExemplars
 
 _MONOTONIC = ("Counter", "ObservableCounter")
 
 
 class PointBuilder:
-    """Builds `MetricsData` for the instruments of one segment, also for those that only other processes have made.
+    """Builds `MetricsData` for the streams of one segment, also for those that only other processes have made.
 
     Args:
-        segment: The segment that describes the instruments.
+        segment: The segment that describes the streams.
+        exemplars: Those of reservoirs in Python.
     """
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, exemplars: CustomExemplars) -> None:
         self._segment = segment
+        self._exemplars = exemplars
         self._known: dict[int, tuple[dict[str, Any], InstrumentationScope]] = {}
 
-    def build(self, resource: Resource, time_ns: int, metrics: list[Any], delta: frozenset[str]) -> MetricsData | None:
+    def build(
+        self, resource: Resource, time_ns: int, metrics: list[Any], delta: frozenset[str], reader: int
+    ) -> MetricsData | None:
         """Turns collected tuples into data points.
 
         Args:
@@ -49,20 +56,22 @@ class PointBuilder:
             time_ns: Time of collection, nanoseconds since the epoch.
             metrics: What `_core.Collector.collect` answered.
             delta: Class names of the instruments whose points are deltas.
+            reader: Number of the reader.
 
         Returns:
             The data, or None if there is no point.
         """
         scopes: dict[InstrumentationScope, list[Metric]] = {}
-        for instrument, shape, points in metrics:
-            descriptor, scope = self._describe(instrument)
-            temporality = (
-                AggregationTemporality.DELTA if descriptor["kind"] in delta else AggregationTemporality.CUMULATIVE
-            )
-            data = _SHAPES[shape](points, time_ns, temporality, descriptor["kind"] in _MONOTONIC)
-            metric = Metric(
-                name=descriptor["name"], description=descriptor["description"], unit=descriptor["unit"], data=data
-            )
+        for stream, shape, points in metrics:
+            descriptor, scope = self._describe(stream)
+            kind, name, description = descriptor["kind"], descriptor["name"], descriptor["description"]
+            temporality = AggregationTemporality.DELTA if kind in delta else AggregationTemporality.CUMULATIVE
+            if shape == "quantile":
+                description = f"Quantiles of {name} over the last {descriptor['window']:g} s"
+                name = f"{name}.quantile"
+            collect = partial(self._exemplars.collect, reader) if self._exemplars.in_use else None
+            data = _SHAPES[shape](points, time_ns, temporality, kind in _MONOTONIC, collect)
+            metric = Metric(name=name, description=description, unit=descriptor["unit"], data=data)
             scopes.setdefault(scope, []).append(metric)
         if not scopes:
             return None
@@ -76,44 +85,67 @@ class PointBuilder:
             ]
         )
 
-    def _describe(self, instrument: int) -> tuple[dict[str, Any], InstrumentationScope]:
-        known = self._known.get(instrument)
+    def _describe(self, stream: int) -> tuple[dict[str, Any], InstrumentationScope]:
+        known = self._known.get(stream)
         if known is None:
-            descriptor = self._segment.descriptor(instrument)
+            descriptor = self._segment.descriptor(stream)
             if descriptor is None:
-                raise LookupError(f"the segment does not describe instrument {instrument}")
+                raise LookupError(f"the segment does not describe stream {stream}")
             scope = InstrumentationScope(
                 descriptor["scope_name"],
                 descriptor["scope_version"],
                 descriptor["scope_schema_url"],
                 descriptor["scope_attributes"] or None,
             )
-            known = self._known[instrument] = (descriptor, scope)
+            known = self._known[stream] = (descriptor, scope)
         return known
 
 
-def _numbers(points: list[Any], time_ns: int) -> list[NumberDataPoint]:
+def _exemplars(
+    native: list[Any] | None, series: int | None, attributes: dict[str, Any], collect: _Collect | None
+) -> list[Exemplar]:
+    if collect is not None and series is not None:
+        custom = collect(series, attributes)
+        if custom:
+            return custom
+    if native is None:
+        return []
+    return [Exemplar(dropped, value, time_ns, span, trace) for dropped, value, time_ns, span, trace in native]
+
+
+def _numbers(points: list[Any], time_ns: int, collect: _Collect | None, *, start: bool) -> list[NumberDataPoint]:
     return [
-        NumberDataPoint(attributes=attributes, start_time_unix_nano=start, time_unix_nano=time_ns, value=value)
-        for attributes, start, value in points
+        NumberDataPoint(
+            attributes=attributes,
+            # A gauge has no interval, so the SDK gives its points no start.
+            start_time_unix_nano=start_ns if start else None,  # type: ignore[arg-type]
+            time_unix_nano=time_ns,
+            value=value,
+            exemplars=_exemplars(native, series, attributes, collect),
+        )
+        for attributes, start_ns, value, native, series in points
     ]
 
 
-def _sum(points: list[Any], time_ns: int, temporality: AggregationTemporality, monotonic: bool) -> Sum:
-    return Sum(data_points=_numbers(points, time_ns), aggregation_temporality=temporality, is_monotonic=monotonic)
-
-
-def _gauge(points: list[Any], time_ns: int, _temporality: AggregationTemporality, _monotonic: bool) -> Gauge:
-    return Gauge(
-        data_points=[
-            # A gauge has no interval, so the SDK gives its points no start.
-            NumberDataPoint(attributes=attributes, start_time_unix_nano=None, time_unix_nano=time_ns, value=value)  # type: ignore[arg-type]
-            for attributes, _start, value in points
-        ]
+def _sum(
+    points: list[Any], time_ns: int, temporality: AggregationTemporality, monotonic: bool, collect: _Collect | None
+) -> Sum:
+    return Sum(
+        data_points=_numbers(points, time_ns, collect, start=True),
+        aggregation_temporality=temporality,
+        is_monotonic=monotonic,
     )
 
 
-def _explicit(points: list[Any], time_ns: int, temporality: AggregationTemporality, _monotonic: bool) -> Histogram:
+def _gauge(
+    points: list[Any], time_ns: int, _temporality: AggregationTemporality, _monotonic: bool, collect: _Collect | None
+) -> Gauge:
+    return Gauge(data_points=_numbers(points, time_ns, collect, start=False))
+
+
+def _explicit(
+    points: list[Any], time_ns: int, temporality: AggregationTemporality, _monotonic: bool, collect: _Collect | None
+) -> Histogram:
     return Histogram(
         data_points=[
             HistogramDataPoint(
@@ -126,15 +158,16 @@ def _explicit(points: list[Any], time_ns: int, temporality: AggregationTemporali
                 explicit_bounds=bounds,
                 min=low,
                 max=high,
+                exemplars=_exemplars(native, series, attributes, collect),
             )
-            for attributes, start, count, total, counts, bounds, low, high in points
+            for attributes, start, count, total, counts, bounds, low, high, native, series in points
         ],
         aggregation_temporality=temporality,
     )
 
 
 def _exponential(
-    points: list[Any], time_ns: int, temporality: AggregationTemporality, _monotonic: bool
+    points: list[Any], time_ns: int, temporality: AggregationTemporality, _monotonic: bool, collect: _Collect | None
 ) -> ExponentialHistogram:
     return ExponentialHistogram(
         data_points=[
@@ -146,22 +179,30 @@ def _exponential(
                 sum=total,
                 scale=scale,
                 zero_count=zero_count,
-                positive=Buckets(offset=offset, bucket_counts=counts),
-                negative=Buckets(offset=0, bucket_counts=[]),
+                positive=Buckets(*positive),
+                negative=Buckets(*negative),
                 flags=0,
                 min=low,
                 max=high,
+                exemplars=_exemplars(native, series, attributes, collect),
             )
-            for attributes, start, count, total, (scale, zero_count, offset, counts), low, high in points
+            for attributes, start, count, total, (
+                scale,
+                zero_count,
+                positive,
+                negative,
+            ), low, high, native, series in points
         ],
         aggregation_temporality=temporality,
     )
 
 
-_Builder: TypeAlias = "Callable[[list[Any], int, AggregationTemporality, bool], DataT]"
+_Collect: TypeAlias = "Callable[[int, dict[str, Any]], list[Exemplar]]"
+_Builder: TypeAlias = "Callable[[list[Any], int, AggregationTemporality, bool, _Collect | None], DataT]"
 _SHAPES: dict[str, _Builder] = {
     "sum": _sum,
     "gauge": _gauge,
+    "quantile": _gauge,
     "explicit": _explicit,
     "exponential": _exponential,
 }

@@ -7,10 +7,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.sdk import metrics as sdk
+from opentelemetry.sdk.environment_variables import OTEL_METRICS_EXEMPLAR_FILTER
+from opentelemetry.sdk.metrics._internal import _get_exemplar_filter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from otel_perf import segment as segments
-from otel_perf.config import Settings
+from otel_perf.config import Settings, read
 from otel_perf.metrics._consumer import NativeConsumer
 from otel_perf.metrics._meter import Meter
 
@@ -33,13 +35,14 @@ class MeterProvider(sdk.MeterProvider):
     Args:
         metric_readers: Readers to collect for.
         resource: Resource of the metrics; detected if not given.
-        exemplar_filter: As the SDK's; kept, but recordings carry no exemplars yet.
+        exemplar_filter: Which recordings may become exemplars; that of ``OTEL_METRICS_EXEMPLAR_FILTER`` if not given. One of the user's
+            own is asked in Python for every recording.
         shutdown_on_exit: Whether to shut down when the interpreter exits.
-        views: Must be empty.
+        views: Views of the SDK, with its aggregations or `HdrHistogramAggregation` and `EwmaAggregation`.
         segment: Segment to record into; a new one of ``OTEL_PERF_MEMORY_LIMIT`` bytes, removed at shutdown, if not given.
 
     Raises:
-        ValueError: Views are given, or a reader wants an aggregation that its kind of instrument does not have.
+        ValueError: A view or a reader states an aggregation that is neither the SDK's nor ours.
         SegmentError: No memory can be mapped.
     """
 
@@ -55,8 +58,6 @@ class MeterProvider(sdk.MeterProvider):
         _settings: Settings | None = None,
         **kwargs: Any,
     ) -> None:
-        if views:
-            raise ValueError("views are not supported by otel_perf.MeterProvider; accepted is an empty sequence")
         settings = _settings or Settings.from_environment()
         self._owned_segment = None
         if segment is None:
@@ -64,7 +65,10 @@ class MeterProvider(sdk.MeterProvider):
         self._segment = segment
         try:
             # Before the SDK's constructor, which hands this provider to the readers, which may make instruments at once.
-            self._consumer = NativeConsumer(segment, settings.cardinality_limit)
+            exemplar_filter = exemplar_filter or _get_exemplar_filter(
+                read(OTEL_METRICS_EXEMPLAR_FILTER) or "trace_based"
+            )
+            self._consumer = NativeConsumer(segment, settings.cardinality_limit, views, exemplar_filter)
             for reader in metric_readers:
                 self._consumer.add_metric_reader(reader)
             super().__init__(metric_readers, resource, exemplar_filter, shutdown_on_exit, views, **kwargs)
