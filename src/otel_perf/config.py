@@ -10,6 +10,7 @@ import logging
 import math
 from dataclasses import dataclass
 from os import environ
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opentelemetry.environment_variables import (
@@ -50,7 +51,12 @@ from opentelemetry.sdk.environment_variables import (
 from opentelemetry.util._importlib_metadata import entry_points
 
 from otel_perf._core import MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MAX, MEMORY_LIMIT_MIN
-from otel_perf.environment_variables import OTEL_PERF_CARDINALITY_LIMIT, OTEL_PERF_MEMORY_LIMIT, OTEL_PERF_SEGMENT
+from otel_perf.environment_variables import (
+    OTEL_PERF_CARDINALITY_LIMIT,
+    OTEL_PERF_MEMORY_LIMIT,
+    OTEL_PERF_SEGMENT,
+    OTEL_PERF_VIEWS_FILE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -111,6 +117,7 @@ class Settings:
         prometheus_host: Address that the Prometheus endpoint binds to.
         prometheus_port: Port of the Prometheus endpoint.
         disabled: Whether ``OTEL_SDK_DISABLED`` is true.
+        views_file: File with views, or None.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -120,6 +127,7 @@ class Settings:
     prometheus_host: str = "localhost"
     prometheus_port: int = 9464
     disabled: bool = False
+    views_file: Path | None = None
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -131,6 +139,7 @@ class Settings:
         Returns:
             The settings.
         """
+        views_file = read(OTEL_PERF_VIEWS_FILE, env)
         return Settings(
             memory_limit=_integer(
                 env, OTEL_PERF_MEMORY_LIMIT, MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MIN, MEMORY_LIMIT_MAX
@@ -143,6 +152,7 @@ class Settings:
             prometheus_host=env.get(OTEL_EXPORTER_PROMETHEUS_HOST) or "localhost",
             prometheus_port=_integer(env, OTEL_EXPORTER_PROMETHEUS_PORT, 9464, 0, 65535),
             disabled=env.get(OTEL_SDK_DISABLED, "").strip().lower() == "true",
+            views_file=Path(views_file) if views_file else None,
         )
 
 

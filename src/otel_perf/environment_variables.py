@@ -3,7 +3,7 @@
 ``opentelemetry-instrument`` makes an option of each: ``OTEL_PERF_MEMORY_LIMIT`` is also ``--perf_memory_limit``.
 """
 
-__all__ = ["OTEL_PERF_CARDINALITY_LIMIT", "OTEL_PERF_MEMORY_LIMIT", "OTEL_PERF_SEGMENT"]
+__all__ = ["OTEL_PERF_CARDINALITY_LIMIT", "OTEL_PERF_MEMORY_LIMIT", "OTEL_PERF_SEGMENT", "OTEL_PERF_VIEWS_FILE"]
 
 OTEL_PERF_MEMORY_LIMIT = "OTEL_PERF_MEMORY_LIMIT"
 """
@@ -27,4 +27,12 @@ OTEL_PERF_SEGMENT = "OTEL_PERF_SEGMENT"
 
 Path of the segment to attach to. Set by the first instrumented process for the processes that it starts; there is no need to set it by hand.
 A child whose ``OTEL_SERVICE_NAME`` differs ignores it and makes a segment of its own.
+"""
+
+OTEL_PERF_VIEWS_FILE = "OTEL_PERF_VIEWS_FILE"
+"""
+.. envvar:: OTEL_PERF_VIEWS_FILE
+
+Path of a YAML or JSON file with views, in the shape of ``meter_provider.views`` of an OpenTelemetry configuration file. YAML needs the
+extra ``views``. Not read if ``OTEL_CONFIG_FILE`` is set, which has views of its own.
 """

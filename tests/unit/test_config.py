@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ RIGHT: list[tuple[str, str, str, Any]] = [
     ("OTEL_PERF_CARDINALITY_LIMIT", "", "cardinality_limit", 2000),
     ("OTEL_PERF_SEGMENT", "/dev/shm/x", "segment_path", "/dev/shm/x"),
     ("OTEL_PERF_SEGMENT", "", "segment_path", None),
+    ("OTEL_PERF_VIEWS_FILE", " views.yaml ", "views_file", Path("views.yaml")),
+    ("OTEL_PERF_VIEWS_FILE", "", "views_file", None),
     ("OTEL_SERVICE_NAME", "shop", "service_name", "shop"),
     ("OTEL_SERVICE_NAME", "", "service_name", ""),
     ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0", "prometheus_host", "0.0.0.0"),
