@@ -19,11 +19,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from otel_perf import _components, config
 from otel_perf._logs import LazyLoggerProvider
 from otel_perf.config import Settings
+from otel_perf.environment_variables import OTEL_PERF_VIEWS_FILE
 from otel_perf.metrics import MeterProvider
 from otel_perf.segment import open_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from opentelemetry.sdk.metrics.view import View
 
 __all__ = ["OtelPerfConfigurator", "OtelPerfDistro", "configure"]
 
@@ -55,8 +58,9 @@ class OtelPerfConfigurator:
             **kwargs: What the SDK's configurator takes.
         """
         OtelPerfConfigurator._has_run = True
-        if config.read(OTEL_CONFIG_FILE):
-            _configure_stock(kwargs)
+        file = config.read(OTEL_CONFIG_FILE)
+        if file:
+            _build("telemetry", lambda: _configure_from(file, kwargs), raise_errors=raise_errors)
             return
         config.sanitise()
         settings = Settings.from_environment()
@@ -65,19 +69,19 @@ class OtelPerfConfigurator:
 
             set_meter_provider(NoOpMeterProvider())
             return
-        parts = _Parts(settings, kwargs)
+        parts = _Parts(settings, kwargs, raise_errors=raise_errors)
         for signal, build in (("metrics", parts.metrics), ("traces", parts.traces), ("logs", parts.logs)):
             _build(signal, build, raise_errors=raise_errors)
         parts.finish()
 
 
-def _configure_stock(kwargs: Mapping[str, Any]) -> None:
-    from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # noqa: PLC0415 - see _components.
+def _configure_from(file: str, kwargs: Mapping[str, Any]) -> None:
+    from otel_perf.config_file.sdk import configure as configure_from  # noqa: PLC0415 - only who names a file pays for it.
 
-    _logger.warning(
-        "%s is set: the stock SDK is configured from it, metrics do not go through otel_perf", OTEL_CONFIG_FILE
-    )
-    _OTelSDKConfigurator().configure(**kwargs)  # type: ignore[no-untyped-call]
+    settings = Settings.from_environment()
+    if settings.views_file is not None:
+        _logger.warning("%s is not read: the views are those of %s", OTEL_PERF_VIEWS_FILE, OTEL_CONFIG_FILE)
+    configure_from(file, settings, kwargs)
 
 
 def _build(signal: str, build: Callable[[], None], *, raise_errors: bool) -> None:
@@ -87,16 +91,18 @@ def _build(signal: str, build: Callable[[], None], *, raise_errors: bool) -> Non
         if raise_errors:
             raise
         # The application must start, with what can be had.
-        _logger.error("No %s: %s: %s", signal, type(error).__name__, error)  # noqa: TRY400 - one line.
+        text = " | ".join(str(error).splitlines())
+        _logger.error("No %s: %s: %s", signal, type(error).__name__, text)  # noqa: TRY400 - one line.
         _logger.debug("No %s", signal, exc_info=True)
 
 
 class _Parts:
     """The three signals of one configuration, each built on its own, so that one that fails leaves the others."""
 
-    def __init__(self, settings: Settings, kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Settings, kwargs: Mapping[str, Any], *, raise_errors: bool) -> None:
         self._settings = settings
         self._kwargs = kwargs
+        self._raise_errors = raise_errors
         attributes = dict(kwargs.get("resource_attributes") or {})
         version = kwargs.get("auto_instrumentation_version")
         if version:
@@ -116,8 +122,19 @@ class _Parts:
         named = self._kwargs.get(f"{signal.rstrip('s')}_exporter_names") or []
         return list(dict.fromkeys([*named, *_components.exporter_names(signal)]))
 
+    def _views(self) -> list[View]:
+        file = self._settings.views_file
+        views: list[View] = []
+        if file is not None:
+            from otel_perf.config_file import load_views  # noqa: PLC0415 - only who names a file pays for it.
+
+            # A file that is refused leaves metrics as they are without views.
+            _build("views", lambda: views.extend(load_views(file)), raise_errors=self._raise_errors)
+        return views
+
     def metrics(self) -> None:
         """Builds the meter provider with a reader for each metrics exporter."""
+        views = self._views()
         segment = open_default(self._settings)
         names = self._names("metrics")
         readers: list[MetricReader] = []
@@ -136,6 +153,7 @@ class _Parts:
         provider = MeterProvider(
             readers,
             self._resource,
+            views=views,
             segment=segment,
             _settings=self._settings,
             _meter_configurator=self._kwargs.get("meter_configurator") or _components.scope_configurator("meter"),
@@ -196,6 +214,7 @@ def configure(**kwargs: Any) -> None:
     Raises:
         SegmentError: No memory can be mapped.
         RuntimeError: An exporter that was asked for is not installed.
+        ConfigurationFileError: A file with views or a configuration file is refused.
     """
     OtelPerfDistro().configure()
     OtelPerfConfigurator().configure(raise_errors=True, **kwargs)

@@ -73,6 +73,8 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.exporters.prometheus": set(),
     "otel_perf.metrics._averages": set(),
     "otel_perf.metrics._noop": set(),
+    "otel_perf.metrics.aggregation": set(),
+    "otel_perf.metrics.attribute_keys": set(),
     "otel_perf.metrics._points": set(),
     "otel_perf.metrics._readers": {"otel_perf.metrics.aggregation"},
     "otel_perf.metrics._exemplars": {"otel_perf.metrics._instruments"},
@@ -101,10 +103,52 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.metrics._provider",
         "otel_perf.metrics.aggregation",
     },
+    "otel_perf.config_file._node": set(),
+    "otel_perf.config_file._problems": set(),
+    "otel_perf.config_file._substitution": set(),
+    "otel_perf.config_file._json": {"otel_perf.config_file._node", "otel_perf.config_file._substitution"},
+    "otel_perf.config_file._yaml": {"otel_perf.config_file._node", "otel_perf.config_file._substitution"},
+    "otel_perf.config_file._document": {
+        "otel_perf.config_file._json",
+        "otel_perf.config_file._problems",
+        "otel_perf.config_file._yaml",
+    },
+    "otel_perf.config_file._cursor": {"otel_perf.config_file._node"},
+    "otel_perf.config_file._aggregations": {"otel_perf.metrics.aggregation"},
+    "otel_perf.config_file.views": {
+        "otel_perf.config",
+        "otel_perf.config_file._aggregations",
+        "otel_perf.config_file._cursor",
+        "otel_perf.config_file._document",
+        "otel_perf.config_file._node",
+        "otel_perf.metrics.attribute_keys",
+    },
+    "otel_perf.config_file": {"otel_perf.config_file._problems", "otel_perf.config_file.views"},
+    "otel_perf.config_file._schema": {"otel_perf.config_file._cursor", "otel_perf.config_file._node"},
+    "otel_perf.config_file._refused": {"otel_perf.config", "otel_perf.config_file._node"},
+    "otel_perf.config_file._metrics": {
+        "otel_perf.exporters.prometheus",
+        "otel_perf.metrics",
+        "otel_perf.metrics.attribute_keys",
+        "otel_perf.segment",
+    },
+    "otel_perf.config_file.sdk": {
+        "otel_perf.config_file._cursor",
+        "otel_perf.config_file._document",
+        "otel_perf.config_file._metrics",
+        "otel_perf.config_file._problems",
+        "otel_perf.config_file._refused",
+        "otel_perf.config_file._schema",
+        "otel_perf.config_file.views",
+        "otel_perf.metrics._noop",
+    },
     "otel_perf.distro": {
         "otel_perf._components",
         "otel_perf._logs",
         "otel_perf.config",
+        "otel_perf.config_file",
+        "otel_perf.config_file.sdk",
+        "otel_perf.environment_variables",
         "otel_perf.exporters.prometheus",
         "otel_perf.metrics",
         "otel_perf.metrics._noop",
@@ -147,6 +191,16 @@ def test_the_hook_that_every_distribution_runs_loads_nothing() -> None:
     code = "import sys, otel_perf._rivals; print(*[m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'otel_perf'))])"
 
     assert set(run("-c", code, wrapper=False).out.split()) == {"otel_perf", "otel_perf._rivals"}
+
+
+def test_files_are_not_read_unless_they_are_named() -> None:
+    """Configuring without a file loads neither the code that reads files nor what that needs."""
+    code = (
+        "import sys, otel_perf; otel_perf.configure()\n"
+        "print([m for m in sys.modules if m.startswith(('otel_perf.config_file', 'yaml', 'jsonschema', 'opentelemetry.configuration'))])"
+    )
+
+    assert run("-c", code, wrapper=False, OTEL_METRICS_EXPORTER="none").out == "[]\n"
 
 
 def test_settings_do_not_load_the_sdk() -> None:

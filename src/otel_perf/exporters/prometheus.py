@@ -19,11 +19,15 @@ _logger = logging.getLogger(__name__)
 _servers: list[Any] = []
 
 
-def serve(settings: Settings) -> PrometheusMetricReader | None:
+def serve(
+    settings: Settings, *, setting: str = "OTEL_EXPORTER_PROMETHEUS_PORT", **options: Any
+) -> PrometheusMetricReader | None:
     """Starts the endpoint and returns the reader that feeds it.
 
     Args:
         settings: Host and port.
+        setting: What to set for another port.
+        **options: Arguments of the stock reader.
 
     Returns:
         The reader; None, after one log line, if the address cannot be had.
@@ -32,14 +36,15 @@ def serve(settings: Settings) -> PrometheusMetricReader | None:
         server, _thread = start_http_server(port=settings.prometheus_port, addr=settings.prometheus_host)
     except OSError as error:
         _logger.warning(
-            "No Prometheus endpoint: %s:%s cannot be used (%s); set OTEL_EXPORTER_PROMETHEUS_PORT to a free port",
+            "No Prometheus endpoint: %s:%s cannot be used (%s); set %s to a free port",
             settings.prometheus_host,
             settings.prometheus_port,
             error,
+            setting,
         )
         return None
     _servers.append(server)
-    return PrometheusMetricReader()
+    return PrometheusMetricReader(**options)
 
 
 def _after_fork_in_child() -> None:

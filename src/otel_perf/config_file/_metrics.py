@@ -1,0 +1,141 @@
+"""The meter provider of a declarative configuration: ours, with readers by upstream's factories."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.configuration import _meter_provider as factories
+from opentelemetry.sdk.metrics import TraceBasedExemplarFilter
+from opentelemetry.sdk.metrics._internal import instrument as kinds
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+
+from otel_perf import segment as segments
+from otel_perf.metrics import MeterProvider
+from otel_perf.metrics.attribute_keys import AttributeKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.configuration import models
+    from opentelemetry.sdk.metrics.view import View
+    from opentelemetry.sdk.resources import Resource
+
+    from otel_perf.config import Settings
+    from otel_perf.segment import Segment
+
+_KINDS: dict[str, type] = {
+    "counter": kinds._Counter,
+    "gauge": kinds._Gauge,
+    "histogram": kinds._Histogram,
+    "observable_counter": kinds._ObservableCounter,
+    "observable_gauge": kinds._ObservableGauge,
+    "observable_up_down_counter": kinds._ObservableUpDownCounter,
+    "up_down_counter": kinds._UpDownCounter,
+}
+
+
+def build(
+    section: models.MeterProvider,
+    exporters: Sequence[Any],
+    views: Sequence[View],
+    resource: Resource,
+    settings: Settings,
+    undo: dict[int, Callable[[], object]],
+) -> MeterProvider:
+    """Builds the provider.
+
+    Args:
+        section: Its part of the configuration.
+        exporters: Exporter of each reader, None where the reader is none that exports periodically.
+        views: The views.
+        resource: The resource of all signals.
+        settings: Settings with the name of the service.
+        undo: Takes what ends the parts again, each by its id.
+
+    Returns:
+        The provider.
+
+    Raises:
+        ValueError: The provider does not take a view or what a reader prefers.
+        SegmentError: No memory can be mapped.
+    """
+    is_ours = segments.default_segment() is None
+    segment = segments.open_default(settings)
+    if is_ours:
+        undo[id(segment)] = lambda: segments.close(segment)
+    readers: list[MetricReader] = []
+    for config, exporter in zip(section.readers, exporters, strict=True):
+        reader = (
+            _pull(config.pull, segment, settings) if config.periodic is None else _periodic(config.periodic, exporter)
+        )
+        if reader is not None:
+            # It ends its exporter too.
+            undo.pop(id(exporter), None)
+            undo[id(reader)] = reader.shutdown
+            readers.append(reader)
+    chosen = section.exemplar_filter
+    configurator = section.meter_configurator_development
+    return MeterProvider(
+        readers,
+        resource,
+        # Always one, so that the environment is not asked.
+        TraceBasedExemplarFilter() if chosen is None else factories._create_exemplar_filter(chosen),  # type: ignore[arg-type]
+        views=views,
+        segment=segment,
+        _settings=settings,
+        _meter_configurator=None if configurator is None else factories._create_meter_configurator(configurator),
+    )
+
+
+def _periodic(config: models.PeriodicMetricReader, exporter: Any) -> MetricReader:
+    reader = PeriodicExportingMetricReader(
+        exporter,
+        factories._DEFAULT_EXPORT_INTERVAL_MILLIS if config.interval is None else config.interval,
+        factories._DEFAULT_EXPORT_TIMEOUT_MILLIS if config.timeout is None else config.timeout,
+    )
+    _limit(reader, config.cardinality_limits)
+    return reader
+
+
+def _pull(config: models.PullMetricReader | None, segment: Segment, settings: Settings) -> MetricReader | None:
+    # One endpoint for all workers: a child that joins a led segment is scraped through its leader.
+    if config is None or not segment.lead():
+        return None
+    prometheus = config.exporter.prometheus_development
+    reader: MetricReader | None
+    if prometheus is None:
+        reader = factories._create_pull_metric_exporter(config.exporter)
+    else:
+        from otel_perf.exporters.prometheus import serve  # noqa: PLC0415 - only who serves pays for it.
+
+        labels = prometheus.resource_constant_labels
+        keys = None if labels is None else AttributeKeys(labels.included, labels.excluded)
+        address = replace(
+            settings,
+            prometheus_host=prometheus.host or "localhost",
+            prometheus_port=9464 if prometheus.port is None else prometheus.port,
+        )
+        reader = serve(
+            address,
+            setting="port of prometheus/development in the configuration file",
+            disable_target_info=prometheus.target_info_enabled_development is False,
+            scope_info_enabled=prometheus.scope_info_enabled is not False,
+            resource_attribute_filter=None if keys is None else keys.__contains__,
+        )
+    if reader is not None:
+        _limit(reader, config.cardinality_limits)
+    return reader
+
+
+def _limit(reader: MetricReader, limits: models.CardinalityLimits | None) -> None:
+    """Sets the limits where our provider reads them; SDKs before 1.45.2 have no argument for them."""
+    if limits is None:
+        return
+    found: dict[type, int] = dict(getattr(reader, "_instrument_class_cardinality_limit", {}))
+    for name, kind in _KINDS.items():
+        own = getattr(limits, name)
+        limit = limits.default if own is None else own
+        if limit is not None:
+            found[kind] = limit
+    reader._instrument_class_cardinality_limit = found  # type: ignore[attr-defined]
