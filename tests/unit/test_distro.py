@@ -294,19 +294,3 @@ def test_several_threads_that_log_first_share_one_provider() -> None:
     )
 
     assert script(code).out == "0\n1\n"
-
-
-def test_a_configuration_file_is_left_to_the_stock_sdk() -> None:
-    """OTEL_CONFIG_FILE is a warning that metrics do not go through otel_perf."""
-    code = (
-        "import otel_perf; from opentelemetry import metrics\n"
-        "try: otel_perf.configure()\n"
-        "except Exception as error: print(type(error).__name__)\n"
-        "print(type(metrics.get_meter_provider()).__module__.split('.')[0])\n"
-    )
-    done = script(code, OTEL_CONFIG_FILE="/nonexistent.yaml")
-
-    assert done.out.splitlines()[-1] == "opentelemetry"
-    assert (
-        "OTEL_CONFIG_FILE is set: the stock SDK is configured from it, metrics do not go through otel_perf" in done.err
-    )

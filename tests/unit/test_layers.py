@@ -73,7 +73,6 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.exporters.prometheus": set(),
     "otel_perf.metrics._averages": set(),
     "otel_perf.metrics._noop": set(),
-    "otel_perf.metrics.aggregation": set(),
     "otel_perf.metrics.attribute_keys": set(),
     "otel_perf.metrics._points": set(),
     "otel_perf.metrics._readers": {"otel_perf.metrics.aggregation"},

@@ -93,8 +93,8 @@ def _hdr(cursor: Cursor) -> Aggregation | None:
     if digits is not None and digits % 1 == 0:
         given["significant_digits"] = int(digits)
     if "quantiles" in fields:
-        found = [item.number() for item in fields["quantiles"].items()]
-        complete &= bool(found) and None not in found
+        found = [item.number() for item in fields["quantiles"].items(empty=True)]
+        complete &= isinstance(fields["quantiles"].node.value, list) and None not in found
         given["quantiles"] = tuple(found)
     return _own(HdrHistogramAggregation, cursor, given) if complete else None
 
@@ -127,9 +127,8 @@ _BUILDERS: dict[str, Callable[[Cursor], Aggregation | None]] = {
 }
 
 _UNFIT = {
-    # The SDK leaves such views out with a warning when it meets the instrument.
+    # They would be left out with a warning when the instrument is made.
     "explicit_bucket_histogram": _OBSERVABLE,
     "base2_exponential_bucket_histogram": _OBSERVABLE,
-    # HDR histograms hold no negative values.
-    "hdr_histogram/otel_perf": (*_OBSERVABLE, "gauge", "up_down_counter"),
+    "hdr_histogram/otel_perf": _OBSERVABLE,
 }

@@ -54,6 +54,11 @@ class Cursor:
         """Whether the value is null."""
         return self.node.value is None
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the whole document has no problem so far."""
+        return not self._problems
+
     def refuse(self, problem: str, accepted: str = "") -> None:
         """Adds a problem of this value."""
         self._problems.add(self.node.line, self.path, problem, accepted)
@@ -92,10 +97,10 @@ class Cursor:
                 self.refuse(f"{key} is missing")
         return {key: self._child(key, node) for key, node in held.items() if key in known}
 
-    def items(self) -> list[Cursor]:
-        """Items of a list, which has at least one."""
+    def items(self, *, empty: bool = False) -> list[Cursor]:
+        """Items of a list, which has at least one unless stated otherwise."""
         held = self.node.value
-        if not isinstance(held, list) or not held:
+        if not isinstance(held, list) or not (held or empty):
             if held == []:
                 self.refuse("is empty", "a list with at least one item")
             else:
@@ -156,10 +161,8 @@ class Cursor:
 
     def increasing(self) -> list[float] | None:
         """A list of finite numbers, each larger than the one before; it may be empty."""
-        if self.node.value == []:
-            return []
         found: list[float] = []
-        for item in self.items():
+        for item in self.items(empty=True):
             number = item.number()
             if number is None:
                 continue

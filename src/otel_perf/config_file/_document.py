@@ -72,9 +72,7 @@ def read(path: str | os.PathLike[str], env: Mapping[str, str], extra: str) -> Do
         try:
             from otel_perf.config_file._yaml import read as read_yaml  # noqa: PLC0415 - needs PyYAML, which JSON does without.
         except ImportError as error:
-            problems.add(
-                0, "", f'YAML needs PyYAML: pip install "otel-perf[{extra}]"', f"{_SUFFIXES} after that, .json"
-            )
+            problems.add(0, "", f'YAML needs PyYAML: pip install "otel-perf[{extra}]"', ".json without it")
             raise problems.error() from error
         root = read_yaml(text, problems, env)
     if root is None:

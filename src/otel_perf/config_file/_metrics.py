@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.configuration import _meter_provider as factories
 from opentelemetry.sdk.metrics import TraceBasedExemplarFilter
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from otel_perf.config import Settings
-    from otel_perf.segment import Segment
 
 _KINDS: dict[str, type] = {
     "counter": kinds._Counter,
@@ -66,14 +66,15 @@ def build(
         undo[id(segment)] = lambda: segments.close(segment)
     readers: list[MetricReader] = []
     for config, exporter in zip(section.readers, exporters, strict=True):
-        reader = (
-            _pull(config.pull, segment, settings) if config.periodic is None else _periodic(config.periodic, exporter)
-        )
-        if reader is not None:
-            # It ends its exporter too.
+        if config.periodic is not None:
+            reader = _periodic(config.periodic, exporter)
+            # The reader ends its exporter too.
             undo.pop(id(exporter), None)
-            undo[id(reader)] = reader.shutdown
+            undo[id(reader)] = partial(_end, reader)
             readers.append(reader)
+        # One endpoint for all workers: a child that joins a led segment is scraped through its leader.
+        elif config.pull is not None and segment.lead():
+            readers += _pull(config.pull, settings, undo)
     chosen = section.exemplar_filter
     configurator = section.meter_configurator_development
     return MeterProvider(
@@ -98,34 +99,43 @@ def _periodic(config: models.PeriodicMetricReader, exporter: Any) -> MetricReade
     return reader
 
 
-def _pull(config: models.PullMetricReader | None, segment: Segment, settings: Settings) -> MetricReader | None:
-    # One endpoint for all workers: a child that joins a led segment is scraped through its leader.
-    if config is None or not segment.lead():
-        return None
-    prometheus = config.exporter.prometheus_development
-    reader: MetricReader | None
-    if prometheus is None:
-        reader = factories._create_pull_metric_exporter(config.exporter)
-    else:
-        from otel_perf.exporters.prometheus import serve  # noqa: PLC0415 - only who serves pays for it.
+def _end(reader: MetricReader) -> None:
+    # The last collection of a reader that no provider has taken would be a warning.
+    reader._set_collect_callback(cast("Any", lambda *_args, **_kwargs: None))
+    reader.shutdown()
 
-        labels = prometheus.resource_constant_labels
-        keys = None if labels is None else AttributeKeys(labels.included, labels.excluded)
-        address = replace(
-            settings,
-            prometheus_host=prometheus.host or "localhost",
-            prometheus_port=9464 if prometheus.port is None else prometheus.port,
-        )
-        reader = serve(
-            address,
-            setting="port of prometheus/development in the configuration file",
-            disable_target_info=prometheus.target_info_enabled_development is False,
-            scope_info_enabled=prometheus.scope_info_enabled is not False,
-            resource_attribute_filter=None if keys is None else keys.__contains__,
-        )
-    if reader is not None:
+
+def _pull(
+    config: models.PullMetricReader, settings: Settings, undo: dict[int, Callable[[], object]]
+) -> list[MetricReader]:
+    """The reader that is scraped; none if its address cannot be had."""
+    prometheus = config.exporter.prometheus_development
+    if prometheus is None:
+        reader: MetricReader = factories._create_pull_metric_exporter(config.exporter)
+        undo[id(reader)] = partial(_end, reader)
         _limit(reader, config.cardinality_limits)
-    return reader
+        return [reader]
+    from otel_perf.exporters.prometheus import serve, withdraw  # noqa: PLC0415 - only who serves pays for it.
+
+    labels = prometheus.resource_constant_labels
+    keys = None if labels is None else AttributeKeys(labels.included, labels.excluded)
+    address = replace(
+        settings,
+        prometheus_host=prometheus.host or "localhost",
+        prometheus_port=9464 if prometheus.port is None else prometheus.port,
+    )
+    served = serve(
+        address,
+        setting="port of prometheus/development in the configuration file",
+        disable_target_info=prometheus.target_info_enabled_development is False,
+        scope_info_enabled=prometheus.scope_info_enabled is not False,
+        resource_attribute_filter=None if keys is None else keys.__contains__,
+    )
+    if served is None:
+        return []
+    undo[id(served)] = partial(withdraw, served)
+    _limit(served, config.cardinality_limits)
+    return [served]
 
 
 def _limit(reader: MetricReader, limits: models.CardinalityLimits | None) -> None:

@@ -38,6 +38,7 @@ _PROVIDER = ("readers", "views", "exemplar_filter", "meter_configurator/developm
 _NAME = re.compile(r"[a-zA-Z][-_./a-zA-Z0-9]{0,254}")
 _PATTERN = re.compile(r"[a-zA-Z*?][-_./a-zA-Z0-9*?]*")
 _UNIT_MAX = 63
+_REFUSED = "refused"
 _LIMIT = "aggregation_cardinality_limit"
 _SDK_TAKES_LIMIT = _LIMIT in signature(View.__init__).parameters
 
@@ -94,9 +95,9 @@ def views_of(cursor: Cursor) -> list[View]:
         cursor: The list of views.
 
     Returns:
-        The views. Where there are problems, some are missing.
+        The views; none where anything in the document has a problem.
     """
-    built = []
+    wanted: list[tuple[dict[str, Any], dict[str, Any]]] = []
     seen: dict[str, str] = {}
     for item in cursor.items():
         fields = item.fields(("selector", "stream"), required=("selector", "stream"))
@@ -109,9 +110,8 @@ def views_of(cursor: Cursor) -> list[View]:
         if same in seen:
             item.refuse(f"selects the same instruments for the same name as {seen[same]}", "another selector or name")
         seen.setdefault(same, item.path)
-        if criteria:
-            built.append(_view(criteria, arguments))
-    return built
+        wanted.append((criteria, arguments))
+    return [_view(criteria, arguments) for criteria, arguments in wanted] if cursor.is_sound else []
 
 
 def _identity(selector: Cursor) -> Any:
@@ -124,7 +124,8 @@ def _selector(cursor: Cursor) -> dict[str, Any]:
     criteria: dict[str, Any] = {}
     for key, field in fields.items():
         criteria[key] = field.choice(_TYPES) if key == "instrument_type" else field.text()
-    criteria = {key: value for key, value in criteria.items() if value is not None}
+    # What was refused selects something all the same, so that nobody complains of its absence.
+    criteria = {k: _REFUSED if v is None else v for k, v in criteria.items() if not fields[k].is_null}
     name = criteria.get("instrument_name")
     if name is not None and _PATTERN.fullmatch(name) is None:
         fields["instrument_name"].refuse(
@@ -147,7 +148,7 @@ def _arguments(cursor: Cursor, criteria: dict[str, Any]) -> dict[str, Any]:
         if key in fields:
             found[key] = fields[key].text()
     if found.get("name") is not None:
-        _check_name(fields["name"], found["name"], criteria.get("instrument_name"))
+        _check_name(fields["name"], found["name"], criteria)
     if "aggregation" in fields:
         found["aggregation"] = aggregation(fields["aggregation"], criteria.get("instrument_type"))
     if _LIMIT in fields:
@@ -157,12 +158,12 @@ def _arguments(cursor: Cursor, criteria: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _check_name(cursor: Cursor, name: str, instrument_name: str | None) -> None:
+def _check_name(cursor: Cursor, name: str, criteria: dict[str, Any]) -> None:
     if _NAME.fullmatch(name) is None:
         cursor.refuse(
             f"{name!r} can be the name of no metric", "a letter, then at most 254 letters, digits and _ . - /"
         )
-    if instrument_name is None or re.search("[*?]", instrument_name):
+    if re.search("[*?]", criteria.get("instrument_name", "*")):
         # Metrics of several instruments under one name are what the specification calls a conflict.
         cursor.refuse(
             f"{name!r} would be the name of all instruments that the selector may match",
@@ -178,8 +179,6 @@ def _attribute_keys(cursor: Cursor) -> AttributeKeys | None:
 
 def _view(criteria: dict[str, Any], arguments: dict[str, Any]) -> View:
     unit = criteria.get("unit")
-    # The name of several instruments is refused before, and must not make the SDK raise here.
-    named = "name" in arguments and re.search("[*?]", criteria.get("instrument_name", "*")) is None
     limit = arguments.get(_LIMIT)
     view = View(
         instrument_type=_TYPES.get(criteria.get("instrument_type", "")),
@@ -189,7 +188,7 @@ def _view(criteria: dict[str, Any], arguments: dict[str, Any]) -> View:
         meter_name=criteria.get("meter_name"),
         meter_version=criteria.get("meter_version"),
         meter_schema_url=criteria.get("meter_schema_url"),
-        name=arguments["name"] if named else None,
+        name=arguments.get("name"),
         description=arguments.get("description"),
         attribute_keys=arguments.get("attribute_keys"),
         aggregation=arguments.get("aggregation"),

@@ -12,11 +12,11 @@ from prometheus_client import start_http_server
 if TYPE_CHECKING:
     from otel_perf.config import Settings
 
-__all__ = ["serve"]
+__all__ = ["serve", "withdraw"]
 
 _logger = logging.getLogger(__name__)
 
-_servers: list[Any] = []
+_servers: dict[PrometheusMetricReader, Any] = {}
 
 
 def serve(
@@ -43,13 +43,26 @@ def serve(
             setting,
         )
         return None
-    _servers.append(server)
-    return PrometheusMetricReader(**options)
+    reader = PrometheusMetricReader(**options)
+    _servers[reader] = server
+    return reader
+
+
+def withdraw(reader: PrometheusMetricReader) -> None:
+    """Ends an endpoint.
+
+    Args:
+        reader: The reader that `serve` has returned.
+    """
+    server = _servers.pop(reader)
+    server.shutdown()
+    server.server_close()
+    reader.shutdown()
 
 
 def _after_fork_in_child() -> None:
     # The thread that serves lives on in the parent only. An inherited socket would keep the port taken after the parent's end.
-    for server in _servers:
+    for server in _servers.values():
         server.socket.close()
     _servers.clear()
 
