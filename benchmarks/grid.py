@@ -14,6 +14,7 @@ from typing import Any
 import prometheus_client
 from hdrh.histogram import HdrHistogram
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.metrics._internal import _ProxyMeterProvider
 from opentelemetry.sdk.metrics import Histogram as SdkHistogram
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -31,6 +32,7 @@ EXPLICIT = "histogram.record explicit"
 EXPONENTIAL = "histogram.record exponential"
 NOOP = "noop"
 LITERAL = "literal"
+EARLY = "counter.add, made before the provider"
 CONTROL = "control"
 ROTATION = "rotation"
 NEXT = "next"
@@ -66,7 +68,7 @@ def statements() -> list[Statement]:
 
 
 def _verb(case: str) -> str:
-    return case.split(".")[1].split(maxsplit=1)[0]
+    return case.split(".")[1].split(maxsplit=1)[0].rstrip(",")
 
 
 class _Implementation:
@@ -95,6 +97,8 @@ class _Implementation:
                 ("gauge.set", (2,)),
                 ("up_down_counter.add", (2,)),
             ]
+            if self._reader is not None:
+                grid.append((EARLY, (2,)))
         return [
             self._call(case, count, kind) for case, counts in grid for count in counts for kind in self._kinds(count)
         ]
@@ -106,6 +110,12 @@ class _Implementation:
     def _instrument(self, case: str) -> tuple[str, Any]:
         name = f"i{self._made}"
         self._made += 1
+        if case == EARLY:
+            # As a library does that makes its instruments when it is imported.
+            early = _ProxyMeterProvider()
+            counter = early.get_meter("early").create_counter(name)
+            early.on_set_meter_provider(self._provider)
+            return name, counter
         if case == "counter.add":
             return name, self._meter.create_counter(name)
         if case == "up_down_counter.add":

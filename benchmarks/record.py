@@ -79,6 +79,12 @@ class Results:
             ("add(1, {...}) without the literal, ns", literal, "<=", 40),
             ("record(x, {...}) without the literal, ns", self.of(record, "literal") - self.literal_ns[2], "<=", 40),
             ("slowest call with at most 3 attributes, no literal, ns", max(case["ns"] for case in reused), "<", 100),
+            (
+                "add(1, d) made before the provider / after it",
+                self.of(grid.EARLY, "reused") / self.of(add, "reused"),
+                "<=",
+                1.6,
+            ),
             ("stock / otel_perf, add(1, d)", self.of(add, "reused", "stock") / self.of(add, "reused"), ">=", 100),
             (
                 "stock / otel_perf, record(x, d)",

@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 def environment(**extra: str) -> dict[str, str]:
     """The environment of this process without its OpenTelemetry variables, and with the project importable."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
-    return {**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **extra}
+    # What the tests were told to import comes along, for example the sources of another checkout.
+    paths = [str(ROOT), *filter(None, [env.get("PYTHONPATH")])]
+    return {**env, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **extra}
 
 
 @dataclass

@@ -86,6 +86,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "otel_perf.metrics._instruments": {"otel_perf.segment"},
     "otel_perf.metrics._meter": {"otel_perf.metrics._instruments"},
+    "otel_perf.metrics._proxies": {"otel_perf.metrics._instruments"},
     "otel_perf.metrics._provider": {
         "otel_perf.config",
         "otel_perf.metrics._consumer",
@@ -100,6 +101,7 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.metrics._instruments",
         "otel_perf.metrics._meter",
         "otel_perf.metrics._provider",
+        "otel_perf.metrics._proxies",
         "otel_perf.metrics.aggregation",
     },
     "otel_perf.config_file._node": set(),

@@ -32,6 +32,11 @@ LEANED_ON: list[tuple[str, str]] = [
     ("opentelemetry.metrics", "_Gauge"),
     ("opentelemetry.metrics", "_NoOpGauge"),
     ("opentelemetry.metrics._internal.instrument", "Instrument"),
+    ("opentelemetry.metrics._internal.instrument", "_ProxyCounter"),
+    ("opentelemetry.metrics._internal.instrument", "_ProxyGauge"),
+    ("opentelemetry.metrics._internal.instrument", "_ProxyHistogram"),
+    ("opentelemetry.metrics._internal.instrument", "_ProxyInstrument"),
+    ("opentelemetry.metrics._internal.instrument", "_ProxyUpDownCounter"),
     ("opentelemetry.sdk.metrics", "_Gauge"),
     (f"{METRICS}._view_instrument_match", "_ViewInstrumentMatch"),
     (f"{METRICS}.aggregation", "_DEFAULT_EXPLICIT_BUCKET_HISTOGRAM_AGGREGATION_BOUNDARIES"),
@@ -111,6 +116,7 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (sdk.MeterProvider._apply_meter_configurator, ["instrumentation_scope"]),
     (sdk.MeterProvider._handle_fork, []),
     (sdk.Meter._is_enabled, []),
+    (imported("opentelemetry.metrics._internal.instrument", "_ProxyInstrument").on_meter_set, ["meter"]),
     (sdk.Meter._register_instrument, ["name", "type_", "unit", "description", "advisory"]),
     (
         sdk.Meter._log_instrument_registration_conflict,
@@ -461,6 +467,15 @@ def test_the_check_of_names_answers_none_for_what_is_wrong() -> None:
 
     assert check("a", "s", "text") == {"name": "a", "unit": "s", "description": "text"}
     assert check("9", "é", "") == {"name": None, "unit": None, "description": ""}
+
+
+def test_proxies_keep_the_real_instrument_and_have_no_bind_of_their_own() -> None:
+    """A proxy's real instrument is under the name that is read, None before there is one, and only we give proxies `bind`."""
+    proxy: Any = imported("opentelemetry.metrics._internal", "_ProxyMeterProvider")().get_meter("m").create_counter("c")
+
+    assert proxy._real_instrument is None
+    assert type(proxy).bind.__module__ == "otel_perf.metrics._proxies"
+    assert not hasattr(api.NoOpCounter, "bind"), "the API has `bind` now: see metrics/_proxies.py"
 
 
 @pytest.mark.parametrize("kind", ["Counter", "UpDownCounter", "Histogram", "_Gauge"])

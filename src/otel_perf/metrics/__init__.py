@@ -14,6 +14,7 @@ from otel_perf._core import (
     Histogram,
     UpDownCounter,
 )
+from otel_perf.metrics import _proxies as _proxies  # Completes the API's proxies.
 from otel_perf.metrics._instruments import memory_usage
 from otel_perf.metrics._meter import Meter
 from otel_perf.metrics._provider import MeterProvider
