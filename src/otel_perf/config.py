@@ -55,6 +55,7 @@ from otel_perf.environment_variables import (
     OTEL_PERF_CARDINALITY_LIMIT,
     OTEL_PERF_MEMORY_LIMIT,
     OTEL_PERF_SEGMENT,
+    OTEL_PERF_SERVICE_INSTANCE_ID,
     OTEL_PERF_VIEWS_FILE,
 )
 
@@ -113,6 +114,7 @@ class Settings:
         memory_limit: Bytes of the segment.
         cardinality_limit: Series per instrument before the overflow series.
         segment_path: Segment of the process that started this one, or None.
+        service_instance_id: ``service.instance.id`` of that segment's metrics, or None.
         service_name: ``OTEL_SERVICE_NAME``, empty if not set.
         prometheus_host: Address that the Prometheus endpoint binds to.
         prometheus_port: Port of the Prometheus endpoint.
@@ -123,6 +125,7 @@ class Settings:
     memory_limit: int = MEMORY_LIMIT_DEFAULT
     cardinality_limit: int = CARDINALITY_LIMIT_DEFAULT
     segment_path: str | None = None
+    service_instance_id: str | None = None
     service_name: str = ""
     prometheus_host: str = "localhost"
     prometheus_port: int = 9464
@@ -148,6 +151,7 @@ class Settings:
                 env, OTEL_PERF_CARDINALITY_LIMIT, CARDINALITY_LIMIT_DEFAULT, 1, CARDINALITY_LIMIT_MAX
             ),
             segment_path=env.get(OTEL_PERF_SEGMENT) or None,
+            service_instance_id=env.get(OTEL_PERF_SERVICE_INSTANCE_ID) or None,
             service_name=env.get(OTEL_SERVICE_NAME, ""),
             prometheus_host=env.get(OTEL_EXPORTER_PROMETHEUS_HOST) or "localhost",
             prometheus_port=_integer(env, OTEL_EXPORTER_PROMETHEUS_PORT, 9464, 0, 65535),

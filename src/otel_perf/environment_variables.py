@@ -3,7 +3,13 @@
 ``opentelemetry-instrument`` makes an option of each: ``OTEL_PERF_MEMORY_LIMIT`` is also ``--perf_memory_limit``.
 """
 
-__all__ = ["OTEL_PERF_CARDINALITY_LIMIT", "OTEL_PERF_MEMORY_LIMIT", "OTEL_PERF_SEGMENT", "OTEL_PERF_VIEWS_FILE"]
+__all__ = [
+    "OTEL_PERF_CARDINALITY_LIMIT",
+    "OTEL_PERF_MEMORY_LIMIT",
+    "OTEL_PERF_SEGMENT",
+    "OTEL_PERF_SERVICE_INSTANCE_ID",
+    "OTEL_PERF_VIEWS_FILE",
+]
 
 OTEL_PERF_MEMORY_LIMIT = "OTEL_PERF_MEMORY_LIMIT"
 """
@@ -27,6 +33,14 @@ OTEL_PERF_SEGMENT = "OTEL_PERF_SEGMENT"
 
 Path of the segment to attach to. Set by the first instrumented process for the processes that it starts; there is no need to set it by hand.
 A child whose ``OTEL_SERVICE_NAME`` differs ignores it and makes a segment of its own.
+"""
+
+OTEL_PERF_SERVICE_INSTANCE_ID = "OTEL_PERF_SERVICE_INSTANCE_ID"
+"""
+.. envvar:: OTEL_PERF_SERVICE_INSTANCE_ID
+
+``service.instance.id`` of the metrics of that segment, whichever worker exports them. Set beside ``OTEL_PERF_SEGMENT``; to choose the id, name
+``service.instance.id`` in ``OTEL_RESOURCE_ATTRIBUTES``.
 """
 
 OTEL_PERF_VIEWS_FILE = "OTEL_PERF_VIEWS_FILE"

@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING
 
 from otel_perf import _core
 from otel_perf._core import HistogramSeries, HistogramSnapshot, SegmentError, find
-from otel_perf.environment_variables import OTEL_PERF_SEGMENT
+from otel_perf.environment_variables import OTEL_PERF_SEGMENT, OTEL_PERF_SERVICE_INSTANCE_ID
 
 if TYPE_CHECKING:
     from otel_perf.config import Settings
 
-__all__ = ["HistogramSeries", "HistogramSnapshot", "Segment", "SegmentError", "default_segment", "find", "open_default"]
+__all__ = [
+    "HistogramSeries",
+    "HistogramSnapshot",
+    "Segment",
+    "SegmentError",
+    "default_segment",
+    "find",
+    "instance_id",
+    "open_default",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -83,6 +92,25 @@ def _attach_named(settings: Settings) -> Segment | None:
     return segment
 
 
+def instance_id(settings: Settings, own: str) -> str:
+    """``service.instance.id`` of the service's metrics: all processes of one segment are one stream, whichever of them exports.
+
+    Args:
+        settings: The settings that the segment was opened with.
+        own: The id of this process, which is the group's if this process made the segment; the processes that it starts will find it.
+
+    Returns:
+        The id of the group.
+    """
+    path = _default.path if _default is not None else None
+    if path is None:
+        return own
+    if str(path) == settings.segment_path and settings.service_instance_id is not None:
+        return settings.service_instance_id
+    os.environ[OTEL_PERF_SERVICE_INSTANCE_ID] = own
+    return own
+
+
 def default_segment() -> Segment | None:
     """The segment of the service, or None while nothing is configured."""
     return _default
@@ -94,5 +122,6 @@ def close(segment: Segment) -> None:
     if segment is _default:
         if os.environ.get(OTEL_PERF_SEGMENT) == str(segment.path):
             del os.environ[OTEL_PERF_SEGMENT]
+            os.environ.pop(OTEL_PERF_SERVICE_INSTANCE_ID, None)
         _default = None
     segment.close()

@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The environment of this process without its OpenTelemetry variables, and with the project importable."""
+    """The environment of this process without its OpenTelemetry variables, with the project importable; a ``PYTHONPATH`` is added to it."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     # What the tests were told to import comes along, for example the sources of another checkout.
-    paths = [str(ROOT), *filter(None, [env.get("PYTHONPATH")])]
+    paths = [str(ROOT), *filter(None, [env.get("PYTHONPATH"), extra.pop("PYTHONPATH", "")])]
     return {**env, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **extra}
 
 

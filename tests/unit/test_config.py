@@ -25,6 +25,8 @@ RIGHT: list[tuple[str, str, str, Any]] = [
     ("OTEL_PERF_CARDINALITY_LIMIT", "", "cardinality_limit", 2000),
     ("OTEL_PERF_SEGMENT", "/dev/shm/x", "segment_path", "/dev/shm/x"),
     ("OTEL_PERF_SEGMENT", "", "segment_path", None),
+    ("OTEL_PERF_SERVICE_INSTANCE_ID", "an-id", "service_instance_id", "an-id"),
+    ("OTEL_PERF_SERVICE_INSTANCE_ID", "", "service_instance_id", None),
     ("OTEL_PERF_VIEWS_FILE", " views.yaml ", "views_file", Path("views.yaml")),
     ("OTEL_PERF_VIEWS_FILE", "", "views_file", None),
     ("OTEL_SERVICE_NAME", "shop", "service_name", "shop"),
