@@ -1,14 +1,15 @@
 """The SDK's logger provider, made when somebody first asks it for a logger.
 
 Loading the logs SDK and its exporters costs a start some tens of milliseconds and more than a megabyte, and most programs never emit a log record
-through OpenTelemetry. Whoever looks at the provider before sees what it will be.
+through OpenTelemetry. Whoever looks at the provider before, and has loaded that SDK, sees what it will be.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from threading import RLock
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs as api
@@ -44,7 +45,7 @@ class LazyLoggerProvider(api.LoggerProvider):
 
     def _renew_lock(self) -> None:
         # Reentrant, because what is logged while the provider is being made may come back here.
-        self._lock = RLock()
+        self._lock = threading.RLock()
 
     def _provider(self) -> LoggerProvider:
         with self._lock:
@@ -80,8 +81,12 @@ class LazyLoggerProvider(api.LoggerProvider):
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """The SDK's class, for `isinstance`: who can ask for it has loaded it."""
-        return type(self._provider())
+        """The SDK's class once it is loaded, for `isinstance`: who can ask for it has loaded it.
+
+        Loads nothing: gevent asks of every object whether it is a lock, in the middle of its patching.
+        """
+        sdk = sys.modules.get("opentelemetry.sdk._logs")
+        return getattr(sdk, "LoggerProvider", LazyLoggerProvider)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -134,6 +134,7 @@ def script(code: str, **env: Any) -> Finished:
 
 PROVIDERS = (
     "from opentelemetry import metrics, trace, _logs\n"
+    "import opentelemetry.sdk._logs\n"
     "for p in (metrics.get_meter_provider(), trace.get_tracer_provider(), _logs.get_logger_provider()):\n"
     "    print(p.__class__.__module__.split('.')[0], p.__class__.__name__, p._resource.attributes.get('k') if hasattr(p, '_resource')"
     " else getattr(p, 'resource', None) and p.resource.attributes.get('k') if not hasattr(p, '_sdk_config')"
@@ -235,6 +236,19 @@ def test_loggers_are_made_when_they_are_asked_for() -> None:
         "'LoggerProvider' object has no attribute 'nonsense'",
     ]
     assert done.err == ""
+
+
+def test_asking_for_the_class_of_the_logger_provider_loads_nothing() -> None:
+    """`isinstance` with any class, which tools ask of every object, neither loads the logs SDK nor makes the provider."""
+    code = (
+        "import sys, otel_perf; otel_perf.configure(); from opentelemetry._logs import LoggerProvider, get_logger_provider\n"
+        "provider = get_logger_provider(); print(isinstance(provider, LoggerProvider), isinstance(provider, dict))\n"
+        "print('opentelemetry.sdk._logs' in sys.modules)\n"
+        "import opentelemetry.sdk._logs as sdk; print(isinstance(provider, sdk.LoggerProvider), provider._made)\n"
+    )
+    done = script(code)
+
+    assert (done.out, done.err) == ("True False\nFalse\nTrue None\n", "")
 
 
 def test_a_log_exporter_that_is_not_installed_is_said_at_once() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from _thread import start_new_thread
+from socket import socket
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -43,6 +45,7 @@ def serve(
             setting,
         )
         return None
+    _answer_in_threads(server)
     reader = PrometheusMetricReader(**options)
     _servers[reader] = server
     return reader
@@ -58,6 +61,21 @@ def withdraw(reader: PrometheusMetricReader) -> None:
     server.shutdown()
     server.server_close()
     reader.shutdown()
+
+
+def _answer_in_threads(server: Any) -> None:
+    """Answers each request in a thread, and through a socket, of the kind that the server's own is.
+
+    `threading` and `socket` are others if gevent or eventlet have patched them since the server was started: a greenlet of the server's thread would
+    never run, because that thread waits for the next connection in the kernel, and a green socket belongs to the thread that made it.
+    """
+
+    def process_request(request: Any, client_address: Any) -> None:
+        own = socket(fileno=request.detach())
+        own.setblocking(True)
+        start_new_thread(server.process_request_thread, (own, client_address))
+
+    server.process_request = process_request
 
 
 def _after_fork_in_child() -> None:

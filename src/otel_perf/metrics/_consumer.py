@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from dataclasses import dataclass
-from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _CALLBACK_TIMEOUT_S = 10.0
+_TURN_S = 0.001
 
 
 @dataclass
@@ -74,11 +76,11 @@ class NativeConsumer:
         self._observables: list[tuple[Any, _core.Observer]] = []
         self._made: list[_Made] = []
         self._readers: dict[MetricReader, ReaderOptions] = {}
+        self._readers_version = 0
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = Lock()
-        self._made_lock = Lock()
+        self._lock = threading.Lock()
         self._exemplars.reset()
         self._collector = _core.Collector(self._segment, list(DEFAULT_BOUNDARIES))
         self._builder = PointBuilder(self._segment, self._exemplars)
@@ -104,12 +106,14 @@ class NativeConsumer:
     ) -> Any:
         """Makes a native instrument, or the recording end of an observable one."""
         made = _Made(None, kind, scope, name, unit, boundaries, [])
-        with self._made_lock:
-            made.streams = self._streams(made)
-            made.instrument = self._segment.instrument(
-                kind, scope, name, unit, description, boundaries, made.streams, self._exemplars.native_filter
-            )
-            self._made.append(made)
+        version = self._readers_version
+        made.streams = self._streams(made)
+        made.instrument = self._segment.instrument(
+            kind, scope, name, unit, description, boundaries, made.streams, self._exemplars.native_filter
+        )
+        self._made.append(made)
+        if version != self._readers_version:
+            self._follow_readers(made)
         return made.instrument
 
     def _streams(self, made: _Made) -> list[Stream]:
@@ -117,14 +121,23 @@ class NativeConsumer:
         return self._views.streams(readers, made.kind, made.scope, made.name, made.unit, made.boundaries)
 
     def _readers_changed(self) -> None:
-        """Gives the instruments the streams that the readers want now."""
-        with self._made_lock:
-            for made in self._made:
-                streams = self._streams(made)
-                # All but who follows them, which is made anew each time.
-                if [stream[:-1] for stream in streams] != [stream[:-1] for stream in made.streams]:
-                    made.streams = streams
-                    made.instrument._change_streams(streams)
+        self._readers_version += 1
+        for made in tuple(self._made):
+            self._follow_readers(made)
+
+    def _follow_readers(self, made: _Made) -> None:
+        """Gives an instrument the streams that the readers want now.
+
+        Without a lock, which a log handler that makes an instrument would not get: whoever finds the version changed behind him does it again.
+        """
+        version = None
+        while version != self._readers_version:
+            version = self._readers_version
+            streams = self._streams(made)
+            # All but who follows them, which is made anew each time.
+            if [stream[:-1] for stream in streams] != [stream[:-1] for stream in made.streams]:
+                made.streams = streams
+                made.instrument._change_streams(streams)
 
     def register_asynchronous_instrument(self, instrument: Any) -> None:
         """Takes an observable instrument of the SDK, whose callbacks run at every collection."""
@@ -132,8 +145,8 @@ class NativeConsumer:
         observer = self.create(
             kind, instrument.instrumentation_scope, instrument.name, instrument.unit or "", instrument.description or ""
         )
-        with self._lock:
-            self._observables.append((instrument, observer))
+        # Without the lock: a callback may make an instrument, and another greenlet of this thread may be collecting.
+        self._observables.append((instrument, observer))
 
     def add_metric_reader(self, metric_reader: MetricReader) -> None:
         """Takes a reader with its temporalities, aggregations and limits.
@@ -164,7 +177,7 @@ class NativeConsumer:
         Returns:
             The points; None if there are none, or if another worker of the group exports.
         """
-        if not self._lock.acquire(timeout=max(timeout_millis, 0) / 1000):
+        if not self._wait_for_turn(monotonic() + timeout_millis / 1000):
             _logger.warning("Metrics are not collected: another collection took longer than %s ms", timeout_millis)
             return None
         try:
@@ -183,8 +196,17 @@ class NativeConsumer:
         finally:
             self._lock.release()
 
+    def _wait_for_turn(self, deadline: float) -> bool:
+        # The lock is not waited for but asked for again and again: another greenlet of this thread may hold it, whose callback gave way, and only
+        # a sleep, which gevent and eventlet have replaced, lets it go on. Two collections at once are rare.
+        while not self._lock.acquire(blocking=False):
+            if monotonic() >= deadline:
+                return False
+            time.sleep(_TURN_S)
+        return True
+
     def _run_callbacks(self, deadline: float, since_ns: int) -> None:
-        for instrument, observer in self._observables:
+        for instrument, observer in tuple(self._observables):
             remaining = deadline - monotonic()
             if remaining <= 0:
                 _logger.warning("Callbacks took too long: %s and those after it are not collected", instrument.name)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
-from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.metrics._internal.instrument import Instrument
@@ -55,8 +55,9 @@ class Meter(sdk.Meter):
 
     def after_fork_in_child(self) -> None:
         """Renews the locks, which another thread of the parent may have held."""
-        self._instrument_registration_lock = Lock()
-        self._instrument_ids_lock = Lock()
+        # Locks of whichever kind the child has now: gevent and eventlet replace them.
+        self._instrument_registration_lock = threading.Lock()
+        self._instrument_ids_lock = threading.Lock()
 
     def create_counter(self, name: str, unit: str = "", description: str = "") -> api.Counter:
         """Creates a counter or returns the identical one, see `opentelemetry.metrics.Meter.create_counter`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from threading import Lock
+import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.sdk import metrics as sdk
@@ -141,15 +141,16 @@ class MeterProvider(sdk.MeterProvider):
 
     def _handle_fork(self) -> None:
         # Unlike the SDK's, the resource stays: the group of workers is one stream with one service.instance.id.
-        self._lock = Lock()
-        self._meter_lock = Lock()
-        sdk.MeterProvider._all_metric_readers_lock = Lock()
+        # Locks of whichever kind the child has now: gevent and eventlet replace them.
+        self._lock = threading.Lock()
+        self._meter_lock = threading.Lock()
+        sdk.MeterProvider._all_metric_readers_lock = threading.Lock()
         for meter in self._meters.values():
             cast("Meter", meter).after_fork_in_child()
         for reader in self._metric_readers:
             # The stock periodic reader restarts its thread but keeps this lock, which its parent may have held.
             if hasattr(reader, "_export_lock"):
-                reader._export_lock = Lock()
+                reader._export_lock = threading.Lock()
         self._consumer.after_fork_in_child()
 
 
