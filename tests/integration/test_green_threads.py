@@ -1,0 +1,130 @@
+"""gevent and eventlet, which replace threads, locks and sockets after our distribution has started its own, or before.
+
+Where a program patches as its first act, the wrapper has already set everything up. The stock distribution's endpoint does not answer then.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.apps import flask_app
+from tests.peers.otlp import RECEIVERS, Receiver
+from tests.peers.program import BIN, Finished, get, run, started
+from tests.peers.prometheus import Scrape, free_port, scrape_when
+
+APP = "tests.integration.apps.greenlets"
+EARLY = {"OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": "patch_all"}
+PATCHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "gevent by the wrapper": ("gevent", EARLY),
+    "gevent by the program": ("gevent", {}),
+    "eventlet by the program": ("eventlet", {}),
+}
+# Instrumentations load what they instrument, for example requests, and with it ssl, before the program can patch.
+NONE: dict[str, Any] = {
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(e.name for e in entry_points(group="opentelemetry_instrumentor"))
+}
+RECORDED = 2000
+
+patched = pytest.mark.parametrize("how", PATCHED)
+
+
+def program(how: str, what: str, timeout: float = 60, **env: str) -> Finished:
+    """Runs the program; warnings are looked at where they are the point."""
+    library, given = PATCHED[how]
+    arguments = ("-W", "ignore", "-m", APP, library, what)
+    return run(*arguments, timeout=timeout, **{**NONE, **given, **env})
+
+
+@patched
+def test_greenlets_count_exactly_and_scrapes_that_overlap_are_answered(how: str) -> None:
+    """Every recording of every greenlet is counted, and three scrapes at once, whose callbacks give way, are all answered."""
+    done = program(how, "scrape", OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port()))
+
+    assert done.code == 0, done.err
+    assert "took longer" not in done.err
+    scrapes = [Scrape(f"# HELP{text}") for text in done.out.split("# HELP python_gc_objects_collected_total")[1:]]
+    assert [scrape.value("c_total") for scrape in scrapes] == [RECORDED] * 3
+    assert [scrape.value("h_seconds_count") for scrape in scrapes] == [RECORDED] * 3
+    assert [scrape.value("g") for scrape in scrapes] == [3] * 3
+
+
+@patched
+def test_collections_of_one_thread_wait_for_each_other(how: str) -> None:
+    """Greenlets of one thread that collect at once, with callbacks that give way and make instruments, each get everything."""
+    done = program(how, "collect", OTEL_METRICS_EXPORTER="none")
+
+    assert done.out.splitlines()[1:] == [f"c={RECORDED} g=3 h={RECORDED}"] * 3, done.err
+
+
+@pytest.mark.parametrize("protocol", sorted(RECEIVERS))
+@patched
+def test_periodic_export_goes_on_and_ends_with_the_program(how: str, protocol: str, tmp_path: Path) -> None:
+    """Metrics leave at every interval while greenlets run, the last ones and the spans at exit, and nothing hangs."""
+    file = tmp_path / "enough"
+    with RECEIVERS[protocol]() as receiver, ThreadPoolExecutor(1) as pool:
+        env: dict[str, Any] = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "OTEL_METRIC_EXPORT_INTERVAL": "100",
+        }
+        running = pool.submit(program, how, str(file), **env)
+        try:
+            receiver.wait_for(lambda: seen(receiver) >= 2)
+        finally:
+            file.touch()
+        done = running.result()
+
+        assert (done.code, done.out.splitlines()[-1]) == (0, "seen"), done.err
+        last = receiver.points()
+        assert last["app", "c", frozenset()].as_int == RECORDED
+        assert last["app", "h", frozenset()].count == RECORDED
+        scopes = [s for request in receiver.spans for r in request.resource_spans for s in r.scope_spans]
+        assert sum(len(scope.spans) for scope in scopes) == 20
+
+
+def seen(receiver: Receiver) -> int:
+    """Number of requests that have what the callback observed."""
+    return sum(("app", "g", frozenset()) in receiver.points(number) for number in range(len(receiver.requests)))
+
+
+@patched
+def test_a_forked_child_counts_along(how: str) -> None:
+    """A process that is forked with greenlets records and flushes without an error, and its parent's endpoint shows both."""
+    done = program(how, "fork", OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port()))
+
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    assert "child 0" in done.out
+    assert Scrape(done.out[done.out.index("# HELP") :]).value("c_total") == 2 * RECORDED
+
+
+@pytest.mark.parametrize("exporter", ["none", "console"])
+def test_nothing_is_loaded_that_should_have_been_patched_first(exporter: str) -> None:
+    """Where no exporter needs ssl it is not loaded before the program patches, so gevent has nothing to warn of."""
+    done = run("-m", APP, "gevent", "collect", OTEL_METRICS_EXPORTER=exporter, **NONE)
+
+    assert done.out.splitlines()[0] == "warned"
+    assert done.code == 0, done.err
+
+
+def test_gunicorns_gevent_workers_count_together() -> None:
+    """Requests to two gevent workers, which patch after they are forked, are all counted on one endpoint."""
+    pytest.importorskip("opentelemetry.instrumentation.flask")
+    port, metrics = free_port(), free_port()
+    name = "http_server_request_duration_seconds_count"
+    url = f"http://127.0.0.1:{port}"
+    command = (str(BIN / "gunicorn"), "-k", "gevent", "-w", "2", "--no-control-socket", f"{flask_app.__name__}:app")
+    env: dict[str, Any] = {"OTEL_SEMCONV_STABILITY_OPT_IN": "http", "OTEL_PYTHON_EXCLUDED_URLS": "health"}
+    env["OTEL_EXPORTER_PROMETHEUS_PORT"] = str(metrics)
+    with started(*command, "-b", f"127.0.0.1:{port}", ready=f"{url}/health", **env):
+        answers = [get(f"{url}/items/{number}") for number in range(60, 120)]
+        found = scrape_when(f"http://localhost:{metrics}/metrics", lambda found: found.total(name) >= len(answers))
+
+    assert (answers.count(200), answers.count(404)) == (41, 19)
+    assert found.total(name, http_response_status_code="200") == 41
+    assert found.total(name, http_response_status_code="404") == 19
