@@ -35,7 +35,7 @@ _default: Segment | None = None
 
 
 def create(memory_limit: int, service_name: str) -> Segment:
-    """Creates a segment for this process and the ones it forks.
+    """Creates a segment for this process, which leads, and the ones it forks.
 
     Args:
         memory_limit: Size in bytes.
@@ -48,6 +48,8 @@ def create(memory_limit: int, service_name: str) -> Segment:
         SegmentError: The size is not accepted or no memory can be mapped.
     """
     segment = Segment.create(memory_limit, service_name)
+    # At once, and not at the first collection, which a child might be quicker to make.
+    segment.lead()
     if segment.private_because is not None:
         _logger.warning(
             "Metrics are kept in private memory, which forked workers share but spawned ones and other programs do not see: %s",
@@ -71,8 +73,6 @@ def open_default(settings: Settings) -> Segment:
     segment = _attach_named(settings)
     if segment is None:
         segment = create(settings.memory_limit, settings.service_name)
-        # At once, and not at the first collection, which a child might be quicker to make.
-        segment.lead()
         if segment.path is not None:
             os.environ[OTEL_PERF_SEGMENT] = str(segment.path)
     _default = segment

@@ -15,6 +15,7 @@ from otel_perf import segment as segments
 from otel_perf.config import Settings, read
 from otel_perf.metrics._consumer import NativeConsumer
 from otel_perf.metrics._meter import Meter
+from otel_perf.metrics._prometheus import adapt, is_prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +117,7 @@ class MeterProvider(sdk.MeterProvider):
         super().add_metric_reader(metric_reader)
         if not known:
             self._metric_readers = (*self._metric_readers, metric_reader)
+            _let_collect(metric_reader, self._consumer)
             metric_reader._set_meter_provider(self)
 
     def remove_metric_reader(self, metric_reader: MetricReader) -> None:
@@ -156,4 +158,7 @@ class MeterProvider(sdk.MeterProvider):
 
 def _let_collect(reader: MetricReader, consumer: NativeConsumer) -> None:
     """The one place that uses the SDK's seam between readers and providers; tests/unit/test_sdk_seam.py guards it."""
-    reader._set_collect_callback(cast("Any", consumer.collect))
+    collect: Any = consumer.collect
+    if is_prometheus(reader):
+        collect = adapt(reader, collect)
+    reader._set_collect_callback(collect)
