@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
-from fractions import Fraction
 from itertools import product
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -21,85 +18,19 @@ from opentelemetry.sdk.metrics.view import (
     SumAggregation,
 )
 
-from tests.conformance.harness import TEMPORALITIES, Scenario, both
+from tests.conformance.calls import (
+    AMOUNTS,
+    ATTRIBUTES,
+    CREATE,
+    OBSERVED,
+    RECORD,
+    RECORDED,
+    WRONG_AMOUNTS,
+    Instrument,
+)
+from tests.conformance.harness import TEMPORALITIES, Scenario, Session, both, compare
 
 Collect = Callable[[], None]
-
-
-class Opaque:
-    """An object without a text of its own."""
-
-
-class Named:
-    """An object with a text of its own."""
-
-    def __str__(self) -> str:
-        return "named"
-
-
-RECORD: dict[str, Callable[[Meter], Callable[..., None]]] = {
-    "counter": lambda meter: meter.create_counter("c", "1", "text").add,
-    "up-down counter": lambda meter: meter.create_up_down_counter("u", "{thing}").add,
-    "histogram": lambda meter: meter.create_histogram("h", "s").record,
-    "histogram with boundaries": lambda meter: (
-        meter.create_histogram("b", "By", explicit_bucket_boundaries_advisory=[1, 2.5, 10]).record
-    ),
-    "gauge": lambda meter: meter.create_gauge("g").set,
-}
-
-AMOUNTS: dict[str, list[Any]] = {
-    "integers": [1, 2, 0, 40],
-    "zero": [0],
-    "float zero": [0.0],
-    "floats": [0.5, 0.25, 2.5],
-    "an integer, then a float": [1, 0.5, 2],
-    "a float, then an integer": [1.0, 2],
-    "booleans": [True, False, True],
-    "not finite": [float("nan"), float("inf"), float("-inf")],
-    "not finite among others": [1, float("nan"), 2],
-    "negative": [-1, -0.5],
-    "negative zero": [-0.0],
-    "one after a tenth": [0.1, 0.2, 0.3],
-    "large": [2**40, 2**52],
-    "on boundaries": [1, 2.5, 5, 10, 10000, 10100],
-    "small": [1e-9, 3e-9],
-}
-
-ATTRIBUTES: dict[str, list[Any]] = {
-    "none given": [None],
-    "empty": [{}, None],
-    "a string": [{"k": "v"}],
-    "not ASCII": [{"ключ": "é\U0001f600"}],
-    "an empty string": [{"k": ""}],
-    "a null byte": [{"k": "a\0b", "k\0": "c"}],
-    "number types": [{"k": 1}, {"k": 1.0}, {"k": True}, {"k": "1"}],
-    "falsy types": [{"k": 0}, {"k": 0.0}, {"k": False}, {"k": None}, {"k": ""}, {"k": b""}, {"k": ()}],
-    "bytes": [{"k": b"\x00\xff"}],
-    "a null value": [{"k": None}],
-    "sequences": [{"k": [1, 2]}, {"k": (1, 2)}, {"k": ["1", "2"]}, {"k": [1.0, 2.0]}, {"k": [True, 2]}],
-    "a range": [{"k": range(3)}],
-    "sequences of sequences": [{"k": [[1], ("a", None)]}],
-    "mappings": [{"k": {"a": 1, "b": [1, 2]}}, {"k": {"b": (1, 2), "a": 1}}],
-    "an empty mapping": [{"k": {}}],
-    "a mapping with odd keys": [{"k": {"": 1, 2: 3}}],
-    "another order": [{"a": 1, "b": 2}, {"b": 2, "a": 1}],
-    "one more": [{"a": 1}, {"a": 1, "b": 2}],
-    "an empty key": [{"": 1}, {"": 1, "a": 2}],
-    "a number as key": [{1: "a"}, {"1": "a"}],
-    "none as key": [{None: "a"}],
-    "zero as key": [{0: "a"}],
-    "an object as key": [{Opaque(): "a", "b": 1}, {Named(): "a"}],
-    "objects": [{"k": Named()}, {"k": Opaque()}],
-    "decimals": [{"k": Decimal("1.50")}, {"k": Fraction(1, 3)}],
-    "a set": [{"k": {1}}],
-    "a bytearray": [{"k": bytearray(b"ab")}],
-    "another mapping": [MappingProxyType({"k": "v"}), {"k": "v"}],
-    "no mapping": [["a", "b"], "text", 5],
-    "many": [{f"k{number}": number for number in range(40)}],
-    "a large integer": [{"k": 2**62}, {"k": -(2**63)}],
-    "not a number": [{"k": float("inf")}, {"k": float("-inf")}],
-    "a lone surrogate": [{"k": "\ud800"}],
-}
 
 
 @pytest.fixture(autouse=True)
@@ -122,8 +53,9 @@ def recordings(kind: str, calls: list[tuple[Any, ...]]) -> Scenario:
     return run
 
 
+DELTA_SUMS = [("delta", "counter"), ("delta", "up-down counter"), ("low memory", "counter")]
 WANTED = {
-    *(("delta", kind, amounts) for kind in ("counter", "up-down counter") for amounts in AMOUNTS if "zero" in amounts),
+    *((*sums, amounts) for sums in DELTA_SUMS for amounts in AMOUNTS if "zero" in amounts),
     *((temporality, "gauge", "booleans") for temporality in TEMPORALITIES),
 }
 """Combinations of the two tables that test_wanted_differences.py is about."""
@@ -147,28 +79,6 @@ def test_attributes_are_the_sdks(kind: str, attributes: str, temporality: str) -
     stock, ours = both(recordings(kind, [(1, given) for given in ATTRIBUTES[attributes]]), TEMPORALITIES[temporality])
 
     assert ours == stock
-
-
-OBSERVED: dict[str, list[list[Any]]] = {
-    "growing": [[(1, None)], [(3, None)], [(10, None)]],
-    "floats": [[(0.5, None)], [(1.25, None)], [(1.5, None)]],
-    "an integer, then a float": [[(1, None)], [(1.5, None)]],
-    "unchanged": [[(4, {"a": 1})], [(4, {"a": 1})]],
-    "falling": [[(9, None)], [(5, None)], [(-5, None)]],
-    "zero": [[(0, None)], [(0, None)]],
-    "several series": [[(1, {"a": 1}), (2, {"a": 2})], [(5, {"a": 1}), (2, {"a": 2})]],
-    "a series that goes away": [[(1, {"a": 1}), (2, {"a": 2})], [(3, {"a": 1})], [(4, {"a": 1})]],
-    "a series that comes back": [[(1, {"a": 1}), (2, {"a": 2})], [(3, {"a": 1})], [(7, {"a": 1}), (7, {"a": 2})]],
-    "a series that appears": [[(1, {"a": 1})], [(2, {"a": 1}), (6, {"a": 2})]],
-    "nothing": [[], [(1, None)], []],
-    "not finite": [[(float("nan"), None), (2, {"a": 1})], [(float("inf"), None)]],
-    "negative": [[(-2, None)], [(-1, None)]],
-}
-CREATE: dict[str, Callable[[Meter, list[Any]], Any]] = {
-    "counter": lambda meter, callbacks: meter.create_observable_counter("oc", callbacks, "1", "text"),
-    "up-down counter": lambda meter, callbacks: meter.create_observable_up_down_counter("ou", callbacks, "By"),
-    "gauge": lambda meter, callbacks: meter.create_observable_gauge("og", callbacks),
-}
 
 
 def observations(kind: str, rounds: list[list[Any]]) -> Scenario:
@@ -197,6 +107,22 @@ def test_observations_are_the_sdks(kind: str, observed: str, temporality: str) -
     assert ours == stock
 
 
+@pytest.mark.parametrize("amount", WRONG_AMOUNTS)
+@pytest.mark.parametrize("kind", RECORDED)
+def test_wrong_amounts_raise_what_the_sdk_raises(kind: str, amount: str) -> None:
+    """An amount that is no number raises the SDK's exception and records nothing, on every kind."""
+
+    def act(running: Session) -> None:
+        instrument = Instrument(running.meter(), kind)
+        running.note(lambda: instrument.record(WRONG_AMOUNTS[amount]))
+        instrument.record(3)
+        running.collect()
+
+    stock, ours = compare(act)
+    assert ours == stock
+    assert isinstance(stock[0], type)
+
+
 def generator(_: CallbackOptions = CallbackOptions()) -> Iterator[Any]:  # noqa: B008 - the default is for the caller's type.
     """A callback that is a generator, in the style of the API's documentation."""
     yield []
@@ -210,14 +136,25 @@ def failing(_: CallbackOptions) -> Iterable[Observation]:
     raise ZeroDivisionError
 
 
-def wrong(_: CallbackOptions) -> Any:
-    """A callback that does not return observations."""
-    return [1, 2]
+def raising(_: CallbackOptions) -> Iterable[Observation]:
+    """A callback that raises at once."""
+    raise ZeroDivisionError
 
 
-def nothing(_: CallbackOptions) -> Any:
-    """A callback that returns nothing."""
-    return None
+CALLBACKS: dict[str, Callable[[], Any]] = {
+    "a generator": generator,
+    "fails after an observation": lambda: failing,
+    "fails at once": lambda: raising,
+    "numbers": lambda: lambda _: [1, 2],
+    "nothing": lambda: lambda _: None,
+    "a number": lambda: lambda _: 5,
+    "one observation": lambda: lambda _: Observation(1),
+    "no value": lambda: lambda _: [Observation(None)],  # type: ignore[arg-type]
+    "a text as value": lambda: lambda _: [Observation("1")],  # type: ignore[arg-type]
+    "a wrong value among others": lambda: lambda _: [Observation(1), Observation("1"), Observation(2)],  # type: ignore[arg-type]
+    "a series of another callback": lambda: lambda _: [Observation(7, {"from": "good"})],
+    "attributes that are no mapping": lambda: lambda _: [Observation(7, 5)],  # type: ignore[arg-type]
+}
 
 
 def good(_: CallbackOptions) -> Iterable[Observation]:
@@ -226,12 +163,13 @@ def good(_: CallbackOptions) -> Iterable[Observation]:
 
 
 @pytest.mark.parametrize("temporality", TEMPORALITIES)
-@pytest.mark.parametrize("bad", [generator, failing, wrong, nothing])
-def test_several_callbacks_are_the_sdks(bad: Callable[..., Any], temporality: str) -> None:
-    """Generators, and callbacks that fail beside others that work, leave the SDK's points."""
+@pytest.mark.parametrize("kind", CREATE)
+@pytest.mark.parametrize("callback", CALLBACKS)
+def test_several_callbacks_are_the_sdks(callback: str, kind: str, temporality: str) -> None:
+    """Generators, and callbacks that fail or report what another reports, leave the SDK's points beside one that works."""
 
     def run(meter: Meter, collect: Collect) -> None:
-        meter.create_observable_gauge("g", [bad() if bad is generator else bad, good])
+        CREATE[kind](meter, [CALLBACKS[callback](), good])
         collect()
         collect()
         collect()
