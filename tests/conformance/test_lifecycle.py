@@ -162,7 +162,16 @@ def collect_with_nothing(running: Session) -> None:
     running.collect()
 
 
+def ask_for_an_observable_again(running: Session) -> None:
+    """The callbacks of the first creation are those that run."""
+    meter = running.meter()
+    Instrument(meter, "ObservableCounter").record(3)
+    Instrument(meter, "ObservableCounter").record(5, {"second": True})
+    running.collect()
+
+
 LIFE: dict[str, Act] = {
+    "ask for an observable again": ask_for_an_observable_again,
     "record after shutdown": record_after_shutdown,
     "create after shutdown": create_after_shutdown,
     "shut down twice": shut_down_twice,

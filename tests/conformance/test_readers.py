@@ -167,7 +167,7 @@ def everything(running: Session) -> None:
     """Every kind in two scopes, recorded in spans, collected three times by each reader, the last time after nothing."""
     scopes = (running.meter(), running.meter("bare", None, None, attributes=None))
     instruments = [
-        Instrument(meter, kind, unit=unit) for meter, unit in zip(scopes, ("s", "By"), strict=True) for kind in KINDS
+        Instrument(meter, kind, unit=unit) for meter, unit in zip(scopes, ("s", "ms"), strict=True) for kind in KINDS
     ]
     for repetition in range(3):
         for instrument in instruments:

@@ -52,9 +52,9 @@ SELECTORS: dict[str, dict[str, Any]] = {
     "names by a set of letters": {"instrument_name": "[ch]*"},
     "no such name": {"instrument_name": "counte"},
     "an empty name": {"instrument_name": ""},
-    "unit": {"instrument_unit": "By"},
-    "unit in another case": {"instrument_unit": "by"},
-    "units by pattern": {"instrument_unit": "?y"},
+    "unit": {"instrument_unit": "ms"},
+    "unit in another case": {"instrument_unit": "MS"},
+    "units by pattern": {"instrument_unit": "?s"},
     "no unit": {"instrument_unit": ""},
     "meter": {"meter_name": "other"},
     "meters have no patterns": {"meter_name": "oth*"},
@@ -67,7 +67,7 @@ SELECTORS: dict[str, dict[str, Any]] = {
 EVERY = {
     "instrument_type": sdk.Counter,
     "instrument_name": "c*",
-    "instrument_unit": "By",
+    "instrument_unit": "ms",
     "meter_name": "scope",
     "meter_version": "1.0",
     "meter_schema_url": "https://schema",
@@ -153,7 +153,7 @@ def shop(running: Session) -> None:
         Instrument(running.meter(scope, *identity), kind, kind.lower() + ending, unit, "text")
         for scope, identity in SCOPES.items()
         for kind in KINDS
-        for unit, ending in (("By", ""), ("", ".plain"))
+        for unit, ending in (("ms", ""), ("", ".plain"))
     ]
     for repetition in range(3):
         for instrument in instruments:
@@ -179,7 +179,7 @@ def test_a_view_shapes_its_stream_as_the_sdk(stream: str, temporality: str) -> N
     """Name, description and attribute keys of a view have the SDK's effect on every kind of instrument."""
     name = "counter" if "name" in STREAMS[stream] else None
     views = [
-        View(instrument_name=name, instrument_unit="By", **STREAMS[stream]),
+        View(instrument_name=name, instrument_unit="ms", **STREAMS[stream]),
         View(instrument_type=sdk.Histogram, **STREAMS[stream]),
         View(instrument_type=sdk._Gauge, **STREAMS[stream]),
         View(instrument_type=api.Asynchronous, **STREAMS[stream]),

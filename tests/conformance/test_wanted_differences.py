@@ -108,11 +108,11 @@ def labelled(*sets: Any) -> Act:
     return act
 
 
-def histogram(*rounds: list[Any], advice: list[float] | None = None) -> Act:
+def histogram(*rounds: list[Any], advice: list[float] | None = None, unit: str = "s") -> Act:
     """Records the amounts of each round on a histogram and collects."""
 
     def act(running: Session) -> None:
-        instrument = running.meter().create_histogram("h", "s", explicit_bucket_boundaries_advisory=advice)
+        instrument = running.meter().create_histogram("h", unit, explicit_bucket_boundaries_advisory=advice)
         for amounts in rounds:
             for amount in amounts:
                 instrument.record(amount)
@@ -263,6 +263,9 @@ DIFFERENCES = {
         each("explicit_bounds", "bucket_counts"),
         [((10_000,), (0, 1))],
         [((10_000,), (1, 0))],
+    ),
+    "a fraction of a byte": Difference(
+        histogram([5.25], advice=[5], unit="By"), each("bucket_counts", "sum"), [((0, 1), 5.25)], [((1, 0), 5.25)]
     ),
     "a boolean on a gauge": Difference(gauge(True), values, [[("bool", True)]], [[("int", 1)]]),
     "an integer of its own class on a gauge": Difference(gauge(Level.HIGH), values, [[("Level", 3)]], [[("int", 3)]]),

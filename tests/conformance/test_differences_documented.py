@@ -1,0 +1,52 @@
+"""docs/differences.md names every wanted difference, and nothing else, each with its parts."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tests.conformance import test_other_differences as others
+from tests.conformance import test_wanted_differences as table
+from tests.peers.program import ROOT
+
+SECTIONS: dict[str, str] = {
+    name.strip(): re.split(r"^## ", text, flags=re.MULTILINE)[0]
+    for name, _, text in (
+        section.partition("\n") for section in (ROOT / "docs" / "differences.md").read_text().split("\n### ")[1:]
+    )
+}
+PARTS = ("SDK", "Ours", "Why", "Upstream", "Test")
+UPSTREAM = re.compile(r"<https://github\.com/open-telemetry/opentelemetry-(python|specification)/(issues|pull)/\d+>")
+
+
+def parts(name: str) -> dict[str, str]:
+    """Text by part of a section."""
+    return dict(re.findall(r"^- (\w+): (.*(?:\n  .*)*)", SECTIONS[name], flags=re.MULTILINE))
+
+
+def test_the_page_and_the_tests_name_the_same_differences() -> None:
+    """Each difference of the table and of the other tests has its section, and each section its difference."""
+    assert set(SECTIONS) == {*table.DIFFERENCES, *others.SHOWN}
+    assert not set(table.DIFFERENCES) & set(others.SHOWN)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_difference_says_all_there_is_to_say(name: str) -> None:
+    """A section has what the SDK does, what we do, why, where upstream knows of it, and the test that shows it."""
+    found = parts(name)
+
+    assert tuple(found) == PARTS
+    assert found["Upstream"].startswith("none known") or UPSTREAM.match(found["Upstream"])
+    assert "github.com" not in UPSTREAM.sub("", found["Upstream"])
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_the_named_test_shows_the_difference(name: str) -> None:
+    """The test that a section names exists, and is the one of that difference."""
+    path, _, function = parts(name)["Test"].strip("`").partition("::")
+    tree = ast.parse((ROOT / path).read_text())
+
+    assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert function == others.SHOWN.get(name, table.test_it_differs_as_described.__name__)
