@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,9 @@ CONTROL = bool(os.environ.get("CONFORMANCE_CONTROL"))
 """Whether the stock SDK stands on both sides: what then fails is a scenario that is not repeatable, not a difference."""
 STOCK: type[sdk.MeterProvider] = sdk.MeterProvider
 OURS: type[sdk.MeterProvider] = sdk.MeterProvider if CONTROL else MeterProvider
+
+LIMITS = "cardinality_limits" in inspect.signature(InMemoryMetricReader).parameters
+"""Whether the installed SDK limits series, from 1.45.2 on; its delta readers then forget their series at each collection."""
 
 Scenario = Callable[[Meter, Callable[[], None]], None]
 """Makes instruments and recordings with a meter; calling the second argument collects."""

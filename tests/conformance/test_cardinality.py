@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import pytest
 from opentelemetry.sdk import metrics as sdk
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import (
     Aggregation,
     ExplicitBucketHistogramAggregation,
@@ -20,6 +18,7 @@ from opentelemetry.sdk.metrics.view import (
 from tests.conformance.calls import KINDS, Instrument
 from tests.conformance.harness import (
     DELTA,
+    LIMITS,
     OBSERVABLE,
     OURS,
     STOCK,
@@ -31,12 +30,8 @@ from tests.conformance.harness import (
     seen,
 )
 
-LIMITED_VIEWS = "aggregation_cardinality_limit" in inspect.signature(View).parameters
-LIMITED_READERS = "cardinality_limits" in inspect.signature(InMemoryMetricReader).parameters
-
 pytestmark = pytest.mark.skipif(
-    not (LIMITED_VIEWS and LIMITED_READERS),
-    reason="the installed opentelemetry-sdk has no cardinality limits (before 1.45.2)",
+    not LIMITS, reason="the installed opentelemetry-sdk has no cardinality limits (before 1.45.2)"
 )
 
 CLASSES: dict[str, type] = {cls.__name__: cls for cls in (*SYNCHRONOUS, *OBSERVABLE)}

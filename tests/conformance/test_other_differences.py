@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
 from opentelemetry.sdk import metrics as sdk
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_perf import MeterProvider
-from tests.conformance.harness import DELTA, STOCK, Session, in_memory, points, seen
+from tests.conformance.harness import DELTA, LIMITS, STOCK, Session, in_memory, points, seen
 from tests.conformance.spans import ON
 from tests.peers.program import run
 
@@ -109,10 +107,7 @@ def test_series_of_a_delta_reader_count_for_good(monkeypatch: pytest.MonkeyPatch
     assert overflows(seen(MeterProvider, churn, in_memory(DELTA, form=points))) == [[], [2]]
 
 
-@pytest.mark.skipif(
-    "cardinality_limits" not in inspect.signature(InMemoryMetricReader).parameters,
-    reason="the installed opentelemetry-sdk has no cardinality limits (before 1.45.2)",
-)
+@pytest.mark.skipif(not LIMITS, reason="the installed opentelemetry-sdk has no cardinality limits (before 1.45.2)")
 def test_series_of_the_sdks_delta_reader_count_until_it_collects() -> None:
     """The SDK begins to count anew with every collection of a delta reader, which is the other side of the difference."""
     limited = in_memory(DELTA, form=points, cardinality_limits={sdk.Counter: 4})
