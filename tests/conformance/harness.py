@@ -38,9 +38,9 @@ TEMPORALITIES: dict[str, Temporality] = {"cumulative": {}, "delta": DELTA, "low 
 
 
 def typed(value: Any) -> Any:
-    """The value with the types of all its parts, so that 1, 1.0 and True differ."""
+    """The value with the types of all its parts, so that 1, 1.0 and True differ; mappings in the order of their keys."""
     if isinstance(value, dict):
-        return {key: typed(item) for key, item in value.items()}
+        return {key: typed(value[key]) for key in sorted(value, key=repr)}
     if isinstance(value, tuple):
         return tuple(typed(item) for item in value)
     return type(value).__name__, value

@@ -136,7 +136,7 @@ def test_every_aggregation_keeps_exemplars_as_the_sdk(kind: str, aggregation: st
 
     def act(running: Session) -> None:
         instrument = Instrument(running.meter(), kind)
-        for number, amount in enumerate((3, 7.5, None, 12, 3)):
+        for number, amount in enumerate((3, 7.5, None, 12.5, 3)):
             instrument.observations.clear()
             if amount is not None:
                 with active(within(remote(number))):
@@ -149,10 +149,11 @@ def test_every_aggregation_keeps_exemplars_as_the_sdk(kind: str, aggregation: st
     assert ours == stock
 
 
+# Of exponential buckets each amount is at least twice the one before: wherever octaves begin, no two are in one.
 BUCKETS: dict[str, tuple[Aggregation, Sequence[float]]] = {
     "default boundaries": (ExplicitBucketHistogramAggregation(), [0, 3, 7.5, 20, 30.25, 80, 20_000]),
     "on boundaries": (ExplicitBucketHistogramAggregation([2.0, 5.0]), [2, 5, 7]),
-    "exponential": (ExponentialBucketHistogramAggregation(), [3, 7.5, 12, 20, 100]),
+    "exponential": (ExponentialBucketHistogramAggregation(), [3, 7.5, 17, 40, 100]),
     "exponential, values far apart": (ExponentialBucketHistogramAggregation(max_size=20), [0.3, 3, 300_000]),
     "exponential, a zero": (ExponentialBucketHistogramAggregation(), [0, 3]),
     "exponential, as many as are kept": (ExponentialBucketHistogramAggregation(), [3.0 * 2**n for n in range(20)]),

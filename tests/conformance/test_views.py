@@ -119,14 +119,15 @@ STREAMS: dict[str, dict[str, Any]] = {
     },
 }
 
+# No amount is a power of two, where exponential buckets have a boundary.
 CALLS: list[tuple[Any, Any]] = [
     (3, {"a": 1, "b": "x"}),
     (7, {"b": "x", "a": 1}),
     (2.5, {"a": 1, "b": "y"}),
-    (4, {"a": 1}),
+    (9, {"a": 1}),
     (5, {"b": True, "c": [1, 2]}),
     (6, {5: "number", "": "empty", "a": 1}),
-    (8, None),
+    (11, None),
 ]
 SCOPES: dict[str, tuple[Any, ...]] = {
     "scope": ("1.0", "https://schema"),

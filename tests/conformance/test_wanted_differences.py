@@ -314,6 +314,13 @@ DIFFERENCES = {
         [(2,), (8,)],
         exponential(DELTA),
     ),
+    "negative buckets of positive values": Difference(
+        histogram([3]),
+        lambda collections: [list(point.negative.bucket_counts) for point in collections[0]],
+        [[0]],
+        [[]],
+        exponential(),
+    ),
     "the first exemplar of a bucket": Difference(histogram([3, 4, 7]), exemplars, [[4, 7]], [[3, 7]], options=ON),
     "one exemplar in an octave": Difference(
         histogram([3, 3.5, 5]), exemplars, [[3, 3.5, 5]], [[3, 5]], exponential(), options=ON
