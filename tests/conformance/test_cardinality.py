@@ -57,7 +57,7 @@ def many(kind: str, number: int = 6, rounds: int = 2) -> Any:
         for _ in range(rounds):
             instrument.observations.clear()
             for value in range(number):
-                instrument.record(3 + value, {"value": value, "same": True})
+                instrument.record(3 + 3 * value, {"value": value, "same": True})
             instrument.record(7, {"value": number - 1, "same": True})
             running.collect()
         instrument.observations.clear()
@@ -144,7 +144,7 @@ def test_the_default_limit_is_two_thousand() -> None:
         overflow = [point.value for point in found if point.attributes.get("otel.metric.overflow") is True]
 
         assert len(found) == 2001
-        assert overflow == [sum(3 + value for value in range(2000, 2005)) + 7]
+        assert overflow == [sum(3 + 3 * value for value in range(2000, 2005)) + 7]
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "2"])
