@@ -240,6 +240,8 @@ UNSAFE = {
         "arguments.rs",
         "bound.rs",
         "context.rs",
+        "dict.rs",
+        "exemplars.rs",
         "hot.rs",
         "instruments.rs",
         "lookup.rs",

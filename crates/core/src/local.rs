@@ -4,8 +4,9 @@
 //! address and one add. The address is looked up at the first recording of an epoch, which ends with a fork, when a lane is given back, and
 //! with the window, after which every series asks for exemplars again.
 //!
-//! Whatever is not plain (another storage than the instrument's own, other streams that get the same recording, exemplars that are wanted) is
-//! folded into one flag, so that a plain recording does not pay for it.
+//! Whatever is not plain (another storage than the instrument's own, other streams that get the same recording, exemplars that are wanted, a
+//! cell that others write too) voids the epoch that plain recordings look at, so that these have nothing else to ask: `try_add`, `try_set` and
+//! `try_record` do the plain ones and refuse all others, which [`LocalSeries::write`] does.
 
 // Inlined by order, because a call costs a tenth of a recording.
 #![allow(clippy::inline_always)]
@@ -79,8 +80,8 @@ pub struct LocalSeries {
     window: AtomicPtr<AtomicU32>,
     /// Epoch in which `cell` was looked up.
     epoch: AtomicU32,
-    /// Whether nobody else writes the cell and nothing is to be done but what the instrument's own recording method does.
-    plain: AtomicBool,
+    /// The same epoch if recordings are plain, [`NEVER`] if not.
+    plain_epoch: AtomicU32,
     /// Whether nobody else writes the cell, so that adding needs no locked instruction.
     exclusive: AtomicBool,
     /// Byte offset of the histogram header; 0 if the series is no histogram.
@@ -118,7 +119,7 @@ impl LocalSeries {
             cell: AtomicPtr::new(ptr::from_ref(&NOWHERE).cast_mut()),
             window: AtomicPtr::new(ptr::from_ref(window).cast_mut()),
             epoch: AtomicU32::new(NEVER),
-            plain: AtomicBool::new(false),
+            plain_epoch: AtomicU32::new(NEVER),
             exclusive: AtomicBool::new(false),
             histogram_at: record.histogram_at.unwrap_or(0),
             per_one: stream.per_one,
@@ -184,80 +185,93 @@ impl LocalSeries {
         self.asks
             .store(self.stream.exemplars.as_ref().map_or(0, Buckets::all), Relaxed);
         self.asking.store(ASKING_RECORDINGS, Relaxed);
-        self.consider_plain();
         self.cell.store(ptr::from_ref(cell).cast_mut(), Relaxed);
         self.epoch.store(epoch, Release);
+        self.consider_plain();
         Some(cell)
     }
 
     fn consider_plain(&self) {
         let plain =
             self.exclusive.load(Relaxed) && !self.is_followed_up() && self.stream.storage.is_native(self.stream.kind);
-        self.plain.store(plain, Relaxed);
+        let epoch = if plain { self.epoch.load(Relaxed) } else { NEVER };
+        self.plain_epoch.store(epoch, Release);
     }
 
     fn is_followed_up(&self) -> bool {
         self.stream.followed || !self.also.is_empty() || self.asks.load(Relaxed) != 0
     }
 
-    /// Adds to a counter or up-down counter. True if the caller has to follow up: there are other streams or exemplars are wanted.
+    /// The cell, if plain recordings may go straight there.
     #[inline(always)]
-    pub fn add(&self, amount: Number) -> bool {
-        let Some(cell) = self.cell() else {
-            self.segment.count_drop(Drop::Corrupt);
+    fn plain_cell(&self) -> Option<&Cell> {
+        if self.plain_epoch.load(Acquire) != self.epoch() {
+            return None;
+        }
+        // SAFETY: the invariant of the field.
+        Some(unsafe { &*self.cell.load(Relaxed) })
+    }
+
+    /// Adds to a counter or up-down counter. False, with nothing written, if that is not plain.
+    #[inline(always)]
+    pub fn try_add(&self, amount: Number) -> bool {
+        let Some(cell) = self.plain_cell() else {
             return false;
         };
-        if !self.plain.load(Relaxed) {
-            return self.write(amount);
-        }
         if cell.add(amount, true) {
             self.segment.tables().mark_float(self.id);
         }
-        false
+        true
     }
 
-    /// Sets a gauge. The answer is that of [`LocalSeries::add`].
+    /// Sets a gauge. The answer is that of [`LocalSeries::try_add`].
     #[inline(always)]
-    pub fn set(&self, value: Number) -> bool {
-        let Some(cell) = self.cell() else {
-            self.segment.count_drop(Drop::Corrupt);
+    pub fn try_set(&self, value: Number) -> bool {
+        let Some(cell) = self.plain_cell() else {
             return false;
         };
-        if !self.plain.load(Relaxed) {
-            return self.write(value);
-        }
         cell.set(value, monotonic_ns());
-        false
+        true
     }
 
-    /// Records into a histogram: slot, sum, minimum and maximum, all in the series or all in its overflow series. The answer is that of
-    /// [`LocalSeries::add`].
+    /// Records into a histogram: slot, sum, minimum and maximum. The answer is that of [`LocalSeries::try_add`]; what needs a page, or a wider
+    /// one, or goes to the overflow series is not plain.
     #[inline(always)]
-    pub fn record(&self, value: Number) -> bool {
-        let Some(cell) = self.cell() else {
-            self.segment.count_drop(Drop::Corrupt);
+    pub fn try_record(&self, value: Number) -> bool {
+        let Some(cell) = self.plain_cell() else {
             return false;
         };
-        if !self.plain.load(Relaxed) {
-            return self.write(value);
-        }
         let float = value.as_f64();
         let histogram = self.histogram();
-        let units = to_units(float, self.per_one);
-        if let Some(slot) = histogram.roomy_slot(units) {
-            histogram.widen_range(float);
-            if cell.add(value, true) {
-                self.segment.tables().mark_float(self.id);
-            }
-            // Last, because whatever follows a locked instruction waits for it.
-            slot.count();
-        } else {
-            self.record_elsewhere(value, units);
+        let Some(slot) = histogram.roomy_slot(to_units(float, self.per_one)) else {
+            return false;
+        };
+        histogram.widen_range(float);
+        if cell.add(value, true) {
+            self.segment.tables().mark_float(self.id);
         }
-        false
+        // Last, because whatever follows a locked instruction waits for it.
+        slot.count();
+        true
     }
 
-    /// Writes a recording in whatever way the stream stores it. The answer is that of [`LocalSeries::add`].
+    /// Adds in either way; the answer is that of [`LocalSeries::write`].
+    pub fn add(&self, amount: Number) -> bool {
+        !self.try_add(amount) && self.write(amount)
+    }
+
+    /// Sets in either way; the answer is that of [`LocalSeries::write`].
+    pub fn set(&self, value: Number) -> bool {
+        !self.try_set(value) && self.write(value)
+    }
+
+    /// Records in either way; the answer is that of [`LocalSeries::write`].
+    pub fn record(&self, value: Number) -> bool {
+        !self.try_record(value) && self.write(value)
+    }
+
+    /// Writes a recording in whatever way the stream stores it: a distribution's slot, sum, minimum and maximum all into the series, or all into its
+    /// overflow series. True if the caller has to follow up: there are other streams, or exemplars are wanted.
     #[inline(never)]
     pub fn write(&self, value: Number) -> bool {
         let Some(cell) = self.cell() else {
@@ -325,7 +339,7 @@ impl LocalSeries {
         }
     }
 
-    /// As [`LocalSeries::record`], also for negative values, which up-down counters and gauges have.
+    /// As [`LocalSeries::try_record`], also for what that refuses, and for negative values, which up-down counters and gauges have.
     fn record_signed(&self, value: Number) {
         let float = value.as_f64();
         let units = to_units(float.abs(), self.per_one);
@@ -334,12 +348,6 @@ impl LocalSeries {
         } else {
             self.count(self.histogram(), value, units);
         }
-    }
-
-    /// Recordings that need a page or a wider one, and those at the coarser steps.
-    #[inline(never)]
-    fn record_elsewhere(&self, value: Number, units: u64) {
-        self.count(self.histogram(), value, units);
     }
 
     fn count(&self, histogram: Histogram<'_>, value: Number, units: u64) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use otel_perf_core::drops::Drop;
 use otel_perf_core::local::LocalSeries;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
@@ -18,7 +19,7 @@ use crate::streams::Streams;
 /// What was found for the attributes while the gate was in this state.
 struct Found {
     state: u32,
-    /// None if the segment had no room, or no view keeps anything.
+    /// None if the segment had no room, or the gate is closed.
     series: Option<Arc<LocalSeries>>,
     streams: Arc<Streams>,
 }
@@ -44,6 +45,25 @@ impl Recorder for BoundSeries {
     fn streams(&self) -> Arc<Streams> {
         // SAFETY: the GIL is held and nothing here runs Python code.
         unsafe { Arc::clone(&(*self.found.get()).streams) }
+    }
+
+    unsafe fn series(&self, py: Python<'_>, _: *mut ffi::PyObject) -> Option<&LocalSeries> {
+        if !self.gate.is_open() {
+            return None;
+        }
+        // SAFETY: the GIL is held; nothing refers to the cell.
+        if unsafe { (*self.found.get()).state } != self.gate.state() {
+            let object = self.instrument.bind(py).clone();
+            if let Some(inner) = inner_of(&object) {
+                self.find(py, inner);
+            }
+        }
+        // SAFETY: as above, and the caller's promise.
+        let found = unsafe { &*self.found.get() };
+        if found.series.is_none() {
+            self.gate.count_drop(Drop::NoInstrument);
+        }
+        found.series.as_deref()
     }
 
     fn bound_attributes<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -89,8 +109,12 @@ impl BoundSeries {
     /// Looks the series up for the state that the gate is in now.
     fn find(&self, py: Python<'_>, inner: &Instrument) {
         let state = self.gate.state();
-        let attributes = self.bound_attributes(py);
-        let series = hooks::guarded(&self.gate.segment, || inner.find(attributes.as_ref())).flatten();
+        let series = if self.gate.is_open() {
+            let attributes = self.bound_attributes(py);
+            hooks::guarded(&self.gate.segment, || inner.find(attributes.as_ref())).flatten()
+        } else {
+            None
+        };
         let found = Found {
             state,
             series,
@@ -101,41 +125,21 @@ impl BoundSeries {
         drop(old);
     }
 
-    /// The series to record into. `None` means that the recording is lost, and counted as such unless the instrument is off.
+    /// The series to record into, if it is still that of the state that the gate is in; always `None` while the gate is closed.
     ///
     /// # Safety
     /// The GIL is held. The answer is used only until Python code may run.
-    #[inline]
-    pub unsafe fn series(&self, py: Python<'_>) -> Option<&LocalSeries> {
+    // See `Instrument::last_series`.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    pub unsafe fn last_series(&self, _: *mut ffi::PyObject) -> Option<&LocalSeries> {
         // SAFETY: the GIL is held; see the caller's promise.
         let found = unsafe { &*self.found.get() };
-        match &found.series {
-            Some(series) if found.state == self.gate.state() && self.gate.is_open() => Some(series),
-            // SAFETY: as above.
-            _ => unsafe { self.series_anew(py) },
+        if found.state == self.gate.state() {
+            found.series.as_deref()
+        } else {
+            None
         }
-    }
-
-    /// # Safety
-    /// As [`BoundSeries::series`].
-    #[cold]
-    unsafe fn series_anew(&self, py: Python<'_>) -> Option<&LocalSeries> {
-        if !self.gate.is_open() {
-            return None;
-        }
-        // SAFETY: the GIL is held; nothing refers to the cell.
-        if unsafe { (*self.found.get()).state } != self.gate.state() {
-            let object = self.instrument.bind(py).clone();
-            if let Some(inner) = inner_of(&object) {
-                self.find(py, inner);
-            }
-        }
-        // SAFETY: as above, and the caller's promise.
-        let found = unsafe { &*self.found.get() };
-        if found.series.is_none() {
-            self.gate.count_drop(Drop::NoInstrument);
-        }
-        found.series.as_deref()
     }
 }
 

@@ -49,7 +49,12 @@ pub fn span_ids(py: Python<'_>, context: Option<&Bound<'_, PyAny>>) -> PyResult<
     let Some(sources) = SOURCES.get(py) else {
         return Ok(None);
     };
-    let context = match context.filter(|context| !context.is_none()) {
+    // As in the SDK an empty context stands for the current one.
+    let given = match context {
+        Some(given) if given.is_truthy()? => Some(given),
+        _ => None,
+    };
+    let context = match given {
         Some(given) => given.clone(),
         None => match current(py, sources)? {
             Some(current) => current,

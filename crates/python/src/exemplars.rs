@@ -6,6 +6,7 @@ use otel_perf_core::clock::unix_ns;
 use otel_perf_core::exemplar::{Exemplar, SpanIds};
 use otel_perf_core::lane::Number;
 use otel_perf_core::local::LocalSeries;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -18,6 +19,12 @@ use crate::streams::{ExemplarFilter, StreamEntry, Streams};
 pub trait Recorder {
     fn gate(&self) -> &Gate;
     fn streams(&self) -> Arc<Streams>;
+    /// The series of `attributes`, a borrowed object or null; what is bound has its own. `None` means that the recording is lost, and counted as such
+    /// unless the gate is closed or an exception is set.
+    ///
+    /// # Safety
+    /// The GIL is held. The answer is used only until Python code may run.
+    unsafe fn series(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries>;
     /// The attributes of all its recordings, if it is bound.
     fn bound_attributes<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>>;
 

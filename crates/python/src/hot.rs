@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 
 use crate::arguments::{arguments, raise, Arguments};
-use crate::bound::{BoundCounter, BoundGauge, BoundHistogram, BoundSeries, BoundUpDownCounter};
+use crate::bound::{BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter};
 use crate::classes::{Counter, Gauge, Histogram, UpDownCounter};
 use crate::exemplars::{Recorder, Recording};
 use crate::gate::Gate;
@@ -34,9 +34,8 @@ fn none() -> Object {
     }
 }
 
-/// The answer of a call that recorded nothing: `None`, or null if an exception is set.
-#[cold]
-fn nothing() -> Object {
+/// The answer of a call that is over: `None`, or null if an exception is set.
+fn done() -> Object {
     // SAFETY: the GIL is held.
     if unsafe { ffi::PyErr_Occurred() }.is_null() {
         none()
@@ -45,20 +44,16 @@ fn nothing() -> Object {
     }
 }
 
-/// The amount of a recording; `Err` is the answer of a call that records nothing.
+/// An amount as nearly all are: plain, and one that is recorded.
 #[allow(clippy::inline_always)]
 #[inline(always)]
-unsafe fn amount(gate: &Gate, object: Object, accepts: Accepts) -> Result<Number, Object> {
+unsafe fn usual_amount(object: Object, accepts: Accepts) -> Option<Number> {
     // SAFETY: a live object, the GIL is held.
-    match unsafe { plain_number(object) } {
-        Some(amount) if refused(amount, accepts).is_none() => Ok(amount),
-        // SAFETY: as above.
-        _ => unsafe { unusual_amount(gate, object, accepts) },
-    }
+    unsafe { plain_number(object) }.filter(|amount| refused(*amount, accepts).is_none())
 }
 
+/// Any other amount; `Err` is the answer of a call that records nothing.
 #[cold]
-#[inline(never)]
 unsafe fn unusual_amount(gate: &Gate, object: Object, accepts: Accepts) -> Result<Number, Object> {
     // SAFETY: a live object, the GIL is held.
     let object = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), object) };
@@ -74,57 +69,50 @@ unsafe fn unusual_amount(gate: &Gate, object: Object, accepts: Accepts) -> Resul
         return Ok(amount);
     };
     let _ = hooks::guarded(&gate.segment, || gate.ignore(reason, &object));
-    Err(nothing())
+    Err(done())
 }
 
-/// What every unbound recording method does before it writes; `Err` is the answer of a call that writes nothing.
-// One copy for each method, so that the checks and the writing are known to the compiler.
-#[allow(clippy::inline_always)]
-#[inline(always)]
-unsafe fn call<'a>(
-    inner: &'a Instrument,
-    method: &str,
+/// A recording method as its slow half has to know it.
+struct Method {
+    name: &'static str,
+    /// Names of its parameters, the amount first.
+    parameters: &'static [&'static str],
     accepts: Accepts,
+}
+
+/// What the methods do not do at once: other arguments, other amounts, attributes that are not those of the last call, series that are not plain.
+#[inline(never)]
+unsafe fn record<R: Recorder>(
+    inner: &R,
+    method: &Method,
+    try_write: impl Fn(&LocalSeries, Number) -> bool,
     args: *const Object,
     nargs: ffi::Py_ssize_t,
     kwnames: Object,
-) -> Result<(&'a LocalSeries, Number, Arguments), Object> {
+) -> Object {
     // SAFETY: the calling convention, see the head of the file.
     unsafe {
-        let given = arguments(method, &["amount", "attributes", "context"], args, nargs, kwnames)?;
-        let amount = amount(&inner.gate, given.amount, accepts)?;
+        let given = match arguments(method.name, method.parameters, args, nargs, kwnames) {
+            Ok(given) => given,
+            Err(answer) => return answer,
+        };
+        let amount = match usual_amount(given.amount, method.accepts) {
+            Some(amount) => amount,
+            None => match unusual_amount(inner.gate(), given.amount, method.accepts) {
+                Ok(amount) => amount,
+                Err(answer) => return answer,
+            },
+        };
         match inner.series(Python::assume_attached(), given.attributes) {
-            Some(series) => Ok((series, amount, given)),
-            None => Err(nothing()),
-        }
-    }
-}
-
-/// As [`call`], for the bound ones.
-#[allow(clippy::inline_always)]
-#[inline(always)]
-unsafe fn call_bound<'a>(
-    inner: &'a BoundSeries,
-    method: &str,
-    accepts: Accepts,
-    args: *const Object,
-    nargs: ffi::Py_ssize_t,
-    kwnames: Object,
-) -> Result<(&'a LocalSeries, Number, Arguments), Object> {
-    // SAFETY: the calling convention, see the head of the file.
-    unsafe {
-        let given = arguments(method, &["amount", "context"], args, nargs, kwnames)?;
-        let amount = amount(&inner.gate, given.amount, accepts)?;
-        match inner.series(Python::assume_attached()) {
-            Some(series) => Ok((series, amount, given)),
-            None => Err(nothing()),
+            Some(series) if try_write(series, amount) => none(),
+            Some(series) if series.write(amount) => follow_up(inner, series, amount, &given),
+            Some(_) => none(),
+            None => done(),
         }
     }
 }
 
 /// What is left to do for a recording whose first series says so.
-#[cold]
-#[inline(never)]
 unsafe fn follow_up(inner: &impl Recorder, series: &LocalSeries, amount: Number, given: &Arguments) -> Object {
     for other in series.also() {
         other.write(amount);
@@ -150,7 +138,7 @@ unsafe fn follow_up(inner: &impl Recorder, series: &LocalSeries, amount: Number,
             );
         });
     }
-    nothing()
+    done()
 }
 
 /// Takes what a callback reported in the collection that began at `since_ns`; not finite numbers were dealt with before.
@@ -189,70 +177,93 @@ pub fn observe(
     PyErr::take(py).map_or(Ok(()), Err)
 }
 
+/// A recording method. Each has its own copy of the usual case, which calls nothing but the interpreter and writes nothing unless it writes all.
 macro_rules! method {
-    ($function:ident, $class:ty, $call:ident, $method:literal, $accepts:expr, $write:ident) => {
+    ($function:ident, $class:ty, $name:literal, $parameters:expr, $accepts:expr, $write:ident) => {
         unsafe extern "C" fn $function(
             slf: Object,
             args: *const Object,
             nargs: ffi::Py_ssize_t,
             kwnames: Object,
         ) -> Object {
+            const METHOD: Method = Method {
+                name: $name,
+                parameters: $parameters,
+                accepts: $accepts,
+            };
             // SAFETY: the calling convention, see the head of the file; `slf` is an instance of `$class`.
             unsafe {
-                let py = Python::assume_attached();
-                let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<$class>();
+                let slf = Borrowed::from_ptr(Python::assume_attached(), slf).cast_unchecked::<$class>();
                 let inner = &slf.get().inner;
-                match $call(inner, $method, $accepts, args, nargs, kwnames) {
-                    Ok((series, amount, given)) => {
-                        if series.$write(amount) {
-                            follow_up(inner, series, amount, &given)
-                        } else {
-                            none()
+                if kwnames.is_null() && (nargs == 1 || nargs == 2 && $parameters.len() == 3) {
+                    if let Some(amount) = usual_amount(*args, $accepts) {
+                        let attributes = if nargs == 2 { *args.add(1) } else { ptr::null_mut() };
+                        match inner.last_series(attributes) {
+                            Some(series) if series.$write(amount) => return none(),
+                            None if !inner.gate.is_open() => return none(),
+                            _ => (),
                         }
                     }
-                    Err(answer) => answer,
                 }
+                record(inner, &METHOD, LocalSeries::$write, args, nargs, kwnames)
             }
         }
     };
 }
 
-method!(counter_add, Counter, call, "add", Accepts::NotNegative, add);
-method!(up_down_counter_add, UpDownCounter, call, "add", Accepts::AnySign, add);
+const NAMES: &[&str] = &["amount", "attributes", "context"];
+const BOUND_NAMES: &[&str] = &["amount", "context"];
+
+method!(counter_add, Counter, "add", NAMES, Accepts::NotNegative, try_add);
+method!(
+    up_down_counter_add,
+    UpDownCounter,
+    "add",
+    NAMES,
+    Accepts::AnySign,
+    try_add
+);
 method!(
     histogram_record,
     Histogram,
-    call,
     "record",
+    NAMES,
     Accepts::NotNegative,
-    record
+    try_record
 );
-method!(gauge_set, Gauge, call, "set", Accepts::AnySign, set);
+method!(gauge_set, Gauge, "set", NAMES, Accepts::AnySign, try_set);
 method!(
     bound_counter_add,
     BoundCounter,
-    call_bound,
     "add",
+    BOUND_NAMES,
     Accepts::NotNegative,
-    add
+    try_add
 );
 method!(
     bound_up_down_counter_add,
     BoundUpDownCounter,
-    call_bound,
     "add",
+    BOUND_NAMES,
     Accepts::AnySign,
-    add
+    try_add
 );
 method!(
     bound_histogram_record,
     BoundHistogram,
-    call_bound,
     "record",
+    BOUND_NAMES,
     Accepts::NotNegative,
-    record
+    try_record
 );
-method!(bound_gauge_set, BoundGauge, call_bound, "set", Accepts::AnySign, set);
+method!(
+    bound_gauge_set,
+    BoundGauge,
+    "set",
+    BOUND_NAMES,
+    Accepts::AnySign,
+    try_set
+);
 
 /// An object whose method does nothing: the unit in which the benchmarks measure.
 #[pyclass(frozen, module = "otel_perf._core")]

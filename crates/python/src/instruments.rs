@@ -13,10 +13,11 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
+use crate::dict::Borrowed;
 use crate::exemplars::Recorder;
 use crate::gate::Gate;
 use crate::hooks;
-use crate::lookup::{Borrowed, Lookup};
+use crate::lookup::{is_plain, Lookup};
 use crate::streams::{ExemplarFilter, StreamEntry, Streams, Wanted};
 
 /// What all instruments share.
@@ -42,6 +43,41 @@ impl Recorder for Instrument {
     fn streams(&self) -> Arc<Streams> {
         // SAFETY: the GIL is held and nothing here runs Python code.
         unsafe { Arc::clone(&*self.streams.get()) }
+    }
+
+    unsafe fn series(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
+        if !self.gate.is_open() {
+            return None;
+        }
+        // SAFETY: the GIL is held; comparing addresses, types and plain contents of live objects, before the last step, which takes no reference
+        // into the lookup along; the table keeps what it answers alive.
+        unsafe {
+            if !attributes.is_null() && ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
+                let mut borrowed = Borrowed::empty();
+                if borrowed.fill(attributes) {
+                    if let Some(series) = (*self.lookup.get()).by_address(attributes, &borrowed) {
+                        return Some(series);
+                    }
+                    let lookup = &mut *self.lookup.get();
+                    if let Some(series) =
+                        hooks::guarded(&self.gate.segment, || lookup.by_content(py, &borrowed)).flatten()
+                    {
+                        return Some(&*series);
+                    }
+                }
+            } else if let Some(series) = self.last_series(attributes) {
+                return Some(series);
+            }
+        }
+        // SAFETY: a live object or null; the GIL is held.
+        let attributes = unsafe { Bound::from_borrowed_ptr_or_opt(py, attributes) };
+        let found = hooks::guarded(&self.gate.segment, || self.find(attributes.as_ref())).flatten();
+        if found.is_none() && !PyErr::occurred(py) {
+            self.gate.segment.count_drop(Drop::NoInstrument);
+        }
+        let found = found?;
+        // SAFETY: `by_id`, `heads` or the streams keep the series alive as long as these do; the caller promises not to run Python code.
+        Some(unsafe { &*Arc::as_ptr(&found) })
     }
 
     fn bound_attributes<'py>(&self, _: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -91,70 +127,27 @@ impl Instrument {
         }
     }
 
-    /// The series of `attributes`, a borrowed object or null. `None` means that the recording is lost, and counted as such, unless
-    /// an exception is set.
+    /// The series of `attributes`, a borrowed object or null, if they are those of the last recording; always `None` while the gate is closed.
     ///
     /// # Safety
     /// The GIL is held. The answer is used only until Python code may run.
     // A call would cost a tenth of the whole.
     #[allow(clippy::inline_always)]
     #[inline(always)]
-    pub unsafe fn series(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
-        // SAFETY: the GIL is held; nothing below runs Python code before the slow path, which takes no reference along.
-        let lookup = unsafe { &*self.lookup.get() };
-        // SAFETY: comparing addresses, types and plain contents of live objects; the table keeps what it answers alive.
+    pub unsafe fn last_series(&self, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
+        // SAFETY: the GIL is held; comparing addresses of live objects; the table keeps what it answers alive.
         unsafe {
+            let lookup = &*self.lookup.get();
             if attributes.is_null() || attributes == ffi::Py_None() {
-                if let Some(series) = &lookup.default {
-                    return Some(series);
-                }
+                lookup.default.as_deref()
             } else if ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
-                if let Some(series) = lookup
+                lookup
                     .by_version(attributes)
                     .or_else(|| lookup.by_last_addresses(attributes))
-                {
-                    return Some(series);
-                }
-            }
-            self.series_elsewhere(py, attributes)
-        }
-    }
-
-    /// As [`Instrument::series`], for what is not the last set again.
-    ///
-    /// # Safety
-    /// As there.
-    #[inline(never)]
-    unsafe fn series_elsewhere(&self, py: Python<'_>, attributes: *mut ffi::PyObject) -> Option<&LocalSeries> {
-        if !self.gate.is_open() {
-            return None;
-        }
-        // SAFETY: as in `series`.
-        unsafe {
-            if !attributes.is_null() && ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
-                let mut borrowed = Borrowed::empty();
-                if borrowed.fill(attributes) {
-                    if let Some(series) = (*self.lookup.get()).by_address(attributes, &borrowed) {
-                        return Some(series);
-                    }
-                    let lookup = &mut *self.lookup.get();
-                    if let Some(series) =
-                        hooks::guarded(&self.gate.segment, || lookup.by_content(py, &borrowed)).flatten()
-                    {
-                        return Some(&*series);
-                    }
-                }
+            } else {
+                None
             }
         }
-        // SAFETY: a live object or null; the GIL is held.
-        let attributes = unsafe { Bound::from_borrowed_ptr_or_opt(py, attributes) };
-        let found = hooks::guarded(&self.gate.segment, || self.find(attributes.as_ref())).flatten();
-        if found.is_none() && !PyErr::occurred(py) {
-            self.gate.segment.count_drop(Drop::NoInstrument);
-        }
-        let found = found?;
-        // SAFETY: `by_id`, `heads` or the streams keep the series alive as long as these do; the caller promises not to run Python code.
-        Some(unsafe { &*Arc::as_ptr(&found) })
     }
 
     /// Steps 2 and 3 of the lookup, for recording or, also while the instrument is off, for binding.
@@ -183,7 +176,7 @@ impl Instrument {
                 if known.is_some() {
                     return known;
                 }
-                if borrowed.is_plain() {
+                if is_plain(&borrowed) {
                     return self.find_plain(py, &borrowed);
                 }
             }

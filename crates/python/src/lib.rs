@@ -13,6 +13,7 @@ mod bound;
 mod classes;
 mod collector;
 mod context;
+mod dict;
 mod distribution;
 mod exemplars;
 mod gate;
@@ -64,6 +65,7 @@ mod _core {
             if cfg!(debug_assertions) { "debug" } else { "release" },
         )?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::dict::try_in_place(module.py())?;
         super::hot::install_all(module.py())
     }
 }

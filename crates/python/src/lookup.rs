@@ -16,8 +16,6 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::mem::MaybeUninit;
-use std::ptr;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -26,93 +24,30 @@ use otel_perf_core::tables::SeriesId;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use crate::dict::{len, next, pairs, version, Borrowed, Pair, NO_VERSION};
 use crate::plain::{hash_key, hash_value, same};
 
-/// Largest attribute set that steps 1 and 2 handle.
-pub const MAX_PAIRS: usize = 12;
 const WAYS: usize = 4;
-/// The version of no dict.
-const NO_VERSION: u64 = 0;
 /// Table hits after which one becomes a way.
 const HITS_PER_WAY: u32 = 8;
 
 type Object = *mut ffi::PyObject;
 
-/// Keys and values of an attributes dict, borrowed from it, in its order.
-///
-/// Invariant: the first `len` pairs are initialised.
-pub struct Borrowed {
-    pairs: [MaybeUninit<(Object, Object)>; MAX_PAIRS],
-    len: usize,
+/// Whether all keys and values are of the exact plain types that steps 1 and 2 may remember.
+pub fn is_plain(borrowed: &Borrowed) -> bool {
+    hash(borrowed).is_some()
 }
 
-impl Borrowed {
-    /// No pairs yet. Filled in place, because moving it costs more than the whole lookup.
-    #[inline]
-    pub fn empty() -> Borrowed {
-        Borrowed {
-            pairs: [const { MaybeUninit::uninit() }; MAX_PAIRS],
-            len: 0,
-        }
+/// Hash by content, the same whatever the order of the pairs; `None` if a key or value is not of an exact plain type.
+fn hash(borrowed: &Borrowed) -> Option<u64> {
+    let pairs = borrowed.pairs();
+    let mut sum = pairs.len() as u64;
+    for pair in pairs {
+        // SAFETY: live objects, the GIL is held.
+        let (key, value) = unsafe { (hash_key(pair.key)?, hash_value(pair.value)?) };
+        sum = sum.wrapping_add(mix(key ^ mix(value)));
     }
-
-    /// Takes the pairs out of an exact dict; false if it has more than [`MAX_PAIRS`].
-    ///
-    /// # Safety
-    /// `dict` is an exact dict, the GIL is held, and the pairs are used only until Python code may run.
-    #[inline]
-    pub unsafe fn fill(&mut self, dict: Object) -> bool {
-        // SAFETY: the caller promises an exact dict and the GIL.
-        let len = unsafe { (*dict.cast::<ffi::PyDictObject>()).ma_used } as usize;
-        if len > MAX_PAIRS {
-            return false;
-        }
-        let mut position = 0;
-        for slot in &mut self.pairs[..len] {
-            let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
-            // SAFETY: as above; the answers are borrowed references that live as long as the dict is not changed.
-            if unsafe { ffi::PyDict_Next(dict, &raw mut position, &raw mut key, &raw mut value) } == 0 {
-                break;
-            }
-            slot.write((key, value));
-            self.len += 1;
-        }
-        true
-    }
-
-    #[inline]
-    fn pairs(&self) -> &[(Object, Object)] {
-        // SAFETY: the invariant of the type; `MaybeUninit<T>` has the layout of `T`.
-        unsafe { std::slice::from_raw_parts(self.pairs.as_ptr().cast(), self.len) }
-    }
-
-    /// Owned references, for steps during which Python code may run.
-    pub fn to_owned<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let own = |object: Object| {
-            // SAFETY: a live object, borrowed from the dict a moment ago; the GIL is held.
-            unsafe { Bound::from_borrowed_ptr(py, object) }
-        };
-        self.pairs()
-            .iter()
-            .map(|(key, value)| (own(*key), own(*value)))
-            .collect()
-    }
-
-    /// Whether all keys and values are of the exact plain types that steps 1 and 2 may remember.
-    pub fn is_plain(&self) -> bool {
-        self.hash().is_some()
-    }
-
-    /// Hash by content, the same whatever the order of the pairs; `None` if a key or value is not of an exact plain type.
-    fn hash(&self) -> Option<u64> {
-        let mut sum = self.len as u64;
-        for (key, value) in self.pairs() {
-            // SAFETY: live objects, the GIL is held.
-            let (key, value) = unsafe { (hash_key(*key)?, hash_value(*value)?) };
-            sum = sum.wrapping_add(mix(key ^ mix(value)));
-        }
-        Some(mix(sum))
-    }
+    Some(mix(sum))
 }
 
 #[inline]
@@ -121,31 +56,6 @@ fn mix(x: u64) -> u64 {
     let x = (x ^ (x >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let x = (x ^ (x >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     x ^ (x >> 33)
-}
-
-/// Version of an exact dict: a number that is new at every creation and change of any dict (PEP 509). `CPython` 3.14 dropped it, and 3.13 does
-/// not keep it for the dict of an object's attributes (the kind with `ma_values`), which assignments to the object change.
-///
-/// # Safety
-/// `dict` is an exact dict, the GIL is held.
-#[inline]
-unsafe fn version(dict: Object) -> u64 {
-    #[cfg(not(Py_3_14))]
-    // SAFETY: the caller promises a dict.
-    #[allow(deprecated)]
-    unsafe {
-        let dict = dict.cast::<ffi::PyDictObject>();
-        if (*dict).ma_values.is_null() {
-            (*dict).ma_version_tag
-        } else {
-            NO_VERSION
-        }
-    }
-    #[cfg(Py_3_14)]
-    {
-        let _ = dict;
-        NO_VERSION
-    }
 }
 
 /// References that are owned, so that their addresses stay theirs.
@@ -173,20 +83,37 @@ impl Owned {
         }
     }
 
-    #[inline]
-    fn has_addresses_of(&self, borrowed: &Borrowed) -> bool {
-        self.pairs.len() == borrowed.len
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    fn has_addresses_of(&self, pairs: &[Pair]) -> bool {
+        self.pairs.len() == pairs.len()
             && self
                 .pairs
                 .iter()
-                .zip(borrowed.pairs())
-                .all(|(own, theirs)| own.0.as_ptr() == theirs.0 && own.1.as_ptr() == theirs.1)
+                .zip(pairs)
+                .all(|(own, pair)| own.0.as_ptr() == pair.key && own.1.as_ptr() == pair.value)
+    }
+
+    /// As [`Owned::has_addresses_of`], for a dict whose pairs have to be asked for.
+    ///
+    /// # Safety
+    /// `dict` is an exact dict, the GIL is held.
+    unsafe fn has_addresses_in(&self, dict: Object) -> bool {
+        let mut position = 0;
+        // SAFETY: the caller's promise; what is answered is only compared.
+        unsafe {
+            len(dict) == self.pairs.len()
+                && self.pairs.iter().all(|own| {
+                    next(dict, &mut position)
+                        .is_some_and(|pair| own.0.as_ptr() == pair.key && own.1.as_ptr() == pair.value)
+                })
+        }
     }
 
     fn equals(&self, borrowed: &Borrowed) -> bool {
-        let is_same = |own: &(Py<PyAny>, Py<PyAny>), theirs: &(Object, Object)| {
-            // SAFETY: the table holds exact plain types only, and `Borrowed::hash` accepted the other side; the GIL is held.
-            unsafe { same(own.0.as_ptr(), theirs.0) && same(own.1.as_ptr(), theirs.1) }
+        let is_same = |own: &(Py<PyAny>, Py<PyAny>), theirs: &Pair| {
+            // SAFETY: the table holds exact plain types only, and `hash` accepted the other side; the GIL is held.
+            unsafe { same(own.0.as_ptr(), theirs.key) && same(own.1.as_ptr(), theirs.value) }
         };
         let theirs = borrowed.pairs();
         self.pairs.len() == theirs.len()
@@ -247,20 +174,14 @@ impl Lookup {
     #[inline(always)]
     pub unsafe fn by_last_addresses(&self, dict: Object) -> Option<&LocalSeries> {
         let way = self.ways[self.last_way.get()].as_ref()?;
-        // SAFETY: the caller promises an exact dict and the GIL; what `PyDict_Next` answers is only compared.
+        // SAFETY: the caller promises an exact dict and the GIL; the pairs are only compared.
         unsafe {
-            if (*dict.cast::<ffi::PyDictObject>()).ma_used as usize != way.pairs.pairs.len() {
+            let same = match pairs(dict) {
+                Some(pairs) => way.pairs.has_addresses_of(pairs),
+                None => way.pairs.has_addresses_in(dict),
+            };
+            if !same {
                 return None;
-            }
-            let mut position = 0;
-            for own in &way.pairs.pairs {
-                let (mut key, mut value) = (ptr::null_mut(), ptr::null_mut());
-                if ffi::PyDict_Next(dict, &raw mut position, &raw mut key, &raw mut value) == 0
-                    || own.0.as_ptr() != key
-                    || own.1.as_ptr() != value
-                {
-                    return None;
-                }
             }
             way.version.set(version(dict));
         }
@@ -278,7 +199,7 @@ impl Lookup {
             let index = (last + step) % WAYS;
             if let Some(way) = self.ways[index]
                 .as_ref()
-                .filter(|way| way.pairs.has_addresses_of(borrowed))
+                .filter(|way| way.pairs.has_addresses_of(borrowed.pairs()))
             {
                 self.last_way.set(index);
                 // SAFETY: the caller's promise.
@@ -291,7 +212,7 @@ impl Lookup {
 
     /// Step 2. What it answers lives as long as the instrument.
     pub fn by_content(&mut self, py: Python<'_>, borrowed: &Borrowed) -> Option<*const LocalSeries> {
-        let hash = borrowed.hash()?;
+        let hash = hash(borrowed)?;
         let entry = self
             .table
             .find(hash, |entry| entry.hash == hash && entry.pairs.equals(borrowed))?;
@@ -320,7 +241,7 @@ impl Lookup {
 
     /// Remembers a set that step 3 found.
     pub fn insert(&mut self, py: Python<'_>, borrowed: &Borrowed, series: &Arc<LocalSeries>) {
-        let Some(hash) = borrowed.hash() else { return };
+        let Some(hash) = hash(borrowed) else { return };
         let entry = Entry {
             hash,
             pairs: Owned::new(py, borrowed),

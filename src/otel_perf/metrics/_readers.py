@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry.sdk.metrics import view as views
@@ -41,6 +43,8 @@ Stated: TypeAlias = "tuple[Any, ...]"
 DEFAULT_BOUNDARIES: Sequence[float] = _DEFAULT_EXPLICIT_BUCKET_HISTOGRAM_AGGREGATION_BOUNDARIES
 DEFAULT: Stated = ("default",)
 _SDK_LIMIT = 2000
+_MAX_SIZES = (2, 16_384)
+_MAX_SCALES = (-10, 20)
 
 
 def stated(aggregation: views.Aggregation) -> Stated:
@@ -50,7 +54,7 @@ def stated(aggregation: views.Aggregation) -> Stated:
         aggregation: One of the SDK's or ours.
 
     Raises:
-        ValueError: It is another one.
+        ValueError: It is another one, or one with boundaries, a size or a scale that the SDK would refuse at the first recording.
     """
     simple = _SIMPLE.get(type(aggregation))
     if simple is not None:
@@ -58,8 +62,21 @@ def stated(aggregation: views.Aggregation) -> Stated:
     if isinstance(aggregation, views.ExplicitBucketHistogramAggregation):
         boundaries = aggregation._boundaries
         as_floats = None if boundaries is None else [float(bound) for bound in boundaries]
+        if as_floats is not None and not _are_boundaries(as_floats):
+            raise ValueError(
+                f"boundaries of ExplicitBucketHistogramAggregation are {boundaries!r}; accepted are finite numbers, each larger than "
+                "the one before"
+            )
         return ("explicit", as_floats, aggregation._record_min_max)
     if isinstance(aggregation, views.ExponentialBucketHistogramAggregation):
+        for name, value, (lowest, highest) in (
+            ("max_size", aggregation._max_size, _MAX_SIZES),
+            ("max_scale", aggregation._max_scale, _MAX_SCALES),
+        ):
+            if not lowest <= value <= highest:
+                raise ValueError(
+                    f"{name} of ExponentialBucketHistogramAggregation is {value!r}; accepted is {lowest} to {highest}"
+                )
         return ("exponential", aggregation._max_size, aggregation._max_scale, aggregation._record_min_max)
     from otel_perf.metrics.aggregation import (  # noqa: PLC0415 - only who uses ours pays for it.
         EwmaAggregation,
@@ -74,6 +91,10 @@ def stated(aggregation: views.Aggregation) -> Stated:
         f"aggregation is {type(aggregation).__name__}; accepted are the aggregations of opentelemetry.sdk.metrics.view and "
         "HdrHistogramAggregation and EwmaAggregation of otel_perf.metrics"
     )
+
+
+def _are_boundaries(numbers: Sequence[float]) -> bool:
+    return all(map(math.isfinite, numbers)) and all(low < high for low, high in pairwise(numbers))
 
 
 _SIMPLE: Mapping[type, Stated] = {
