@@ -9,16 +9,20 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import prometheus_client
 from hdrh.histogram import HdrHistogram
+from opentelemetry import trace
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.metrics._internal import _ProxyMeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics import Histogram as SdkHistogram
 from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
+from opentelemetry.sdk.metrics.view import DropAggregation, ExponentialBucketHistogramAggregation, View
 
 from benchmarks.harness import Statement
 from otel_perf import MeterProvider
@@ -33,6 +37,13 @@ EXPONENTIAL = "histogram.record exponential"
 NOOP = "noop"
 LITERAL = "literal"
 EARLY = "counter.add, made before the provider"
+DROPPED = "counter.add, dropped by a view"
+SPAN = "span"
+SPANS = ("none", "unsampled", "sampled")
+OFF = "sampled, off"
+"""A sampled span while exemplars are off."""
+WINDOW_CALLS = 1000
+"""Recordings of a window while exemplars are still looked for, which ends after 1,024."""
 CONTROL = "control"
 ROTATION = "rotation"
 NEXT = "next"
@@ -64,6 +75,8 @@ def statements() -> list[Statement]:
                 for case in ("counter.add", EXPLICIT)
                 for series in ROTATIONS
             ]
+            found += _Implementation(impl, provider).in_spans()
+            found += _Implementation(impl, provider, exemplars=False).in_spans()
     return [*found, *_other_libraries(), *_controls()]
 
 
@@ -74,16 +87,19 @@ def _verb(case: str) -> str:
 class _Implementation:
     """Makes instruments of one implementation and reads back what they recorded."""
 
-    def __init__(self, impl: str, provider: Any, *, exponential: bool = False) -> None:
+    def __init__(self, impl: str, provider: Any, *, exponential: bool = False, exemplars: bool = True) -> None:
         self._impl = impl
         self._exponential = exponential
+        self._exemplars = exemplars
         aggregation = {SdkHistogram: ExponentialBucketHistogramAggregation()} if exponential else None
         self._reader: InMemoryMetricReader | None = None
         if provider is None:
             self._provider: Any = NoOpMeterProvider()
         else:
             self._reader = InMemoryMetricReader(preferred_aggregation=aggregation)  # type: ignore[arg-type]
-            self._provider = provider([self._reader], shutdown_on_exit=False)
+            view = View(instrument_name="dropped*", aggregation=DropAggregation())
+            chosen = TraceBasedExemplarFilter() if exemplars else AlwaysOffExemplarFilter()
+            self._provider = provider([self._reader], views=[view], exemplar_filter=chosen, shutdown_on_exit=False)
         self._meter = self._provider.get_meter("benchmark")
         self._made = 0
 
@@ -98,7 +114,7 @@ class _Implementation:
                 ("up_down_counter.add", (2,)),
             ]
             if self._reader is not None:
-                grid.append((EARLY, (2,)))
+                grid += [(EARLY, (2,)), (DROPPED, (2,))]
         return [
             self._call(case, count, kind) for case, counts in grid for count in counts for kind in self._kinds(count)
         ]
@@ -116,6 +132,8 @@ class _Implementation:
             counter = early.get_meter("early").create_counter(name)
             early.on_set_meter_provider(self._provider)
             return name, counter
+        if case == DROPPED:
+            return name, self._meter.create_counter(f"dropped.{name}")
         if case == "counter.add":
             return name, self._meter.create_counter(name)
         if case == "up_down_counter.add":
@@ -139,7 +157,7 @@ class _Implementation:
         elif kind == "bound":
             source, names = f"b.{verb}({amount})", {"b": instrument.bind(attributes(count))}
         label = {"case": case, "attributes": count, "dict": kind, "impl": self._impl}
-        return Statement(source, names, self._arrived(name, verb, amount, attributes(count)), label)
+        return Statement(source, names, self._arrived(case, name, amount, attributes(count)), label)
 
     def rotation(self, case: str, series: int) -> Statement:
         """One reused dict of two attributes for each of many series, in shuffled order; for histograms also many values."""
@@ -162,14 +180,38 @@ class _Implementation:
 
         return Statement(f"i.{verb}({amount}, n(d))", names, check, label, _ROTATION_MS)
 
-    def _arrived(self, name: str, verb: str, amount: float, expected: dict[str, str]) -> Callable[[int], None] | None:
+    def in_spans(self) -> list[Statement]:
+        """Counters and histograms in spans, at the beginning of a window, in which exemplars are looked for, and later."""
+        found = []
+        for case in ("counter.add", EXPLICIT):
+            for span in SPANS if self._exemplars else (OFF,):
+                for kind in ("reused", "bound") if self._impl == "otel_perf" else ("reused",):
+                    for when in ("later", "first"):
+                        statement = self._call(case, 2, kind)
+                        statement.label |= {"case": SPAN, "of": case, "span": span, "when": when}
+                        collect = self._collect if when == "first" else None
+                        statement.surrounding = partial(_in_span, span, collect)
+                        if when == "first":
+                            statement.calls_max = WINDOW_CALLS
+                        found.append(statement)
+        return found
+
+    def _collect(self) -> None:
+        if self._reader is not None:
+            self._reader.collect()
+
+    def _arrived(self, case: str, name: str, amount: float, expected: dict[str, str]) -> Callable[[int], None] | None:
         """A check of attributes, count and sum against the calls made."""
         if self._reader is None:
             return None
+        verb = _verb(case)
 
         def check(calls: int) -> None:
             points = self._points(name)
             found = [dict(point.attributes) for point in points]
+            if case == DROPPED:
+                assert not found, f"expected nothing, found {found}"
+                return
             assert found == [expected], f"expected one series {expected}, found {found}"
             if verb == "set":
                 assert points[0].value == amount, f"value {points[0].value} instead of {amount}"
@@ -191,6 +233,21 @@ class _Implementation:
             if metric.name == name
             for point in metric.data.data_points
         ]
+
+
+@contextmanager
+def _in_span(name: str, collect: Callable[[], None] | None) -> Iterator[None]:
+    """Makes a span current, after a new window was begun."""
+    if collect is not None:
+        collect()
+    if name == "none":
+        yield
+        return
+    flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if name in {"sampled", OFF} else trace.TraceFlags.DEFAULT)
+    with trace.use_span(
+        trace.NonRecordingSpan(trace.SpanContext(2**100 + 1, 2**50 + 1, is_remote=False, trace_flags=flags))
+    ):
+        yield
 
 
 def _sets(series: int) -> Iterator[dict[str, str]]:

@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,8 @@ class Statement:
         arrived: Called with the number of calls so far; raises AssertionError unless exactly these have arrived.
         label: What the result is reported under.
         round_ms: CPU time that one round takes; more for statements that touch so much memory that the round's first calls would weigh in.
+        surrounding: Entered before a round and left after it, untimed.
+        calls_max: Most calls of a round.
     """
 
     source: str
@@ -47,6 +50,8 @@ class Statement:
     arrived: Callable[[int], None] | None = None
     label: dict[str, Any] = field(default_factory=dict)
     round_ms: int = _ROUND_MS
+    surrounding: Callable[[], AbstractContextManager[Any]] = nullcontext
+    calls_max: int = _CALLS_MAX
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class _Timed:
     def run(self, calls: int) -> int:
         """Runs the loop and returns nanoseconds of CPU time."""
         self._calls += calls
-        return self._function(itertools.repeat(None, calls), *self._arguments)
+        with self._statement.surrounding():
+            return self._function(itertools.repeat(None, calls), *self._arguments)
 
     def calls_per_round(self) -> int:
         """Number of calls that take about as long as a round should; finding out also warms the interpreter's caches up."""
@@ -91,8 +97,8 @@ class _Timed:
         calls = 100
         while True:
             taken = max(self.run(calls), 1)
-            if taken > target_ns / 10 or calls >= _CALLS_MAX:
-                return max(1, min(_CALLS_MAX, calls * target_ns // taken))
+            if taken > target_ns / 10 or calls >= self._statement.calls_max:
+                return max(1, min(self._statement.calls_max, calls * target_ns // taken))
             calls *= 4
 
     def check(self) -> bool:

@@ -19,6 +19,7 @@ class Results:
     def __init__(self, statements: list[Statement], results: list[Result]) -> None:
         self.cases: list[dict[str, Any]] = []
         self.rotations: list[dict[str, Any]] = []
+        self.spans: list[dict[str, Any]] = []
         self.literal_ns: dict[int, float] = {}
         self.next_ns: dict[int | str, float] = {}
         self.noop_ns = self.control_ns = 0.0
@@ -43,6 +44,8 @@ class Results:
             self.next_ns[label["of"]] = ns
         elif label["case"] == grid.ROTATION:
             self.rotations.append({**label, "case": label["of"], **measured})
+        elif label["case"] == grid.SPAN:
+            self.spans.append({**label, "case": label["of"], **measured})
         else:
             self.cases.append({**label, **measured})
 
@@ -51,6 +54,12 @@ class Results:
         wanted = (case, 2, kind, impl)
         found = [c for c in self.cases if (c["case"], c["attributes"], c["dict"], c["impl"]) == wanted]
         return float(found[0][key])
+
+    def in_span(self, case: str, when: str, span: str = "sampled") -> float:
+        """Nanoseconds of a recording with a reused dict in a span."""
+        wanted = (case, when, span, "reused", "otel_perf")
+        found = [s for s in self.spans if (s["case"], s["when"], s["span"], s["dict"], s["impl"]) == wanted]
+        return float(found[0]["ns"])
 
     def rotating(self) -> list[dict[str, Any]]:
         """Rotations with the call's own share: without what it costs to get the next dict and the next value."""
@@ -79,11 +88,20 @@ class Results:
             ("add(1, {...}) without the literal, ns", literal, "<=", 40),
             ("record(x, {...}) without the literal, ns", self.of(record, "literal") - self.literal_ns[2], "<=", 40),
             ("slowest call with at most 3 attributes, no literal, ns", max(case["ns"] for case in reused), "<", 100),
-            (
-                "add(1, d) made before the provider / after it",
-                self.of(grid.EARLY, "reused") / self.of(add, "reused"),
-                "<=",
-                1.6,
+            ("add(1, d) made before the provider / no-op call", self.of(grid.EARLY, "reused") / unit, "<=", 4),
+            ("add(1, d) dropped by a view / no-op call", self.of(grid.DROPPED, "reused") / unit, "<=", 1.5),
+            *(
+                (
+                    f"{call} in a sampled span / {text}",
+                    self.in_span(case, when) / self.in_span(case, when, other),
+                    "<=",
+                    1.5,
+                )
+                for case, call in ((add, "add(1, d)"), (record, "record(x, d)"))
+                for when, other, text in (
+                    ("first", grid.OFF, "exemplars off, first 1,000 of a window"),
+                    ("later", "none", "outside, later"),
+                )
             ),
             ("stock / otel_perf, add(1, d)", self.of(add, "reused", "stock") / self.of(add, "reused"), ">=", 100),
             (
@@ -125,6 +143,14 @@ class Results:
                 f"{turn['case']:<30} {turn['series']:>10} {'reused':<8} {turn['impl']:<18} {turn['ns']:>9.1f} "
                 f"{turn['spread']:>7.1%} {turn['own_ns']:>8.1f} {turn['overflowed']:>8.2%}"
             )
+        print(
+            f"\n{'in spans, 2 attributes':<30} {'span':>10} {'dict':<8} {'impl':<18} {'ns':>9} {'spread':>7} {'of a window'}"
+        )
+        for one in self.spans:
+            print(
+                f"{one['case']:<30} {one['span']:>10} {one['dict']:<8} {one['impl']:<18} {one['ns']:>9.1f} {one['spread']:>7.1%} "
+                f"{one['when']}"
+            )
         literals = ", ".join(f"{count}: {ns:.1f} ns" for count, ns in self.literal_ns.items())
         print(f"\nempty native method: {self.noop_ns:.1f} ns; through a Python function: {self.control_ns:.1f} ns")
         print(f"dict literal alone, by attributes: {literals}\n")
@@ -153,6 +179,7 @@ def main() -> None:
         {
             "noop_ns": results.noop_ns,
             "cases": results.cases,
+            "spans": results.spans,
             "literal_ns": results.literal_ns,
             "control_ns": results.control_ns,
             "rotating": results.rotating(),

@@ -2,6 +2,7 @@
 //!
 //! Application threads record with atomic adds ([`local`]); everything else reads from outside ([`reader`]). Nothing in this crate knows of Python.
 
+mod asking;
 pub mod attributes;
 pub mod clock;
 pub mod distribution;

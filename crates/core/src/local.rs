@@ -11,63 +11,30 @@
 // Inlined by order, because a call costs a tenth of a recording.
 #![allow(clippy::inline_always)]
 
+mod stream;
+
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 use std::sync::Arc;
 
+use crate::asking::Asking;
 use crate::clock::{monotonic_ns, unix_ns};
 use crate::drops::Drop;
 use crate::exemplar::{Buckets, Exemplar};
 use crate::fork;
-use crate::hdr::{to_units, units_per_one, Level};
+use crate::hdr::to_units;
 use crate::histogram::{Histogram, Recorded};
-use crate::instrument::{Descriptor, Kind};
 use crate::lane::{Cell, Number};
 use crate::layout::header;
 use crate::segment::Segment;
 use crate::stream::Storage;
-use crate::tables::{SeriesId, StreamId};
+use crate::tables::SeriesId;
+
+pub use stream::LocalStream;
 
 /// No epoch: the cell was not looked up yet.
 const NEVER: u32 = u32::MAX;
-/// Recordings of a series and window that may ask for exemplars. A series that is recorded into all the time outside of sampled spans pays for
-/// these few, and one in a thousand sampled recordings is still found in most windows.
-const ASKING_RECORDINGS: u32 = 1024;
-
-/// A stream as this process records into it.
-#[derive(Debug)]
-pub struct LocalStream {
-    /// Its number.
-    pub id: StreamId,
-    /// Kind of the instrument.
-    pub kind: Kind,
-    /// What is kept.
-    pub storage: Storage,
-    /// Integer units per unit of the instrument.
-    per_one: f64,
-    /// Finest step of the precision ladder.
-    finest: Level,
-    /// The buckets that get an exemplar each; none where no exemplars are wanted.
-    exemplars: Option<Buckets>,
-    /// Whether the caller wants to follow up every recording.
-    followed: bool,
-}
-
-impl LocalStream {
-    /// A stream that was found or inserted in the segment.
-    pub fn new(id: StreamId, descriptor: &Descriptor, exemplars: Option<Buckets>, followed: bool) -> Arc<LocalStream> {
-        Arc::new(LocalStream {
-            id,
-            kind: descriptor.kind,
-            storage: descriptor.stream.storage,
-            per_one: units_per_one(&descriptor.unit),
-            finest: descriptor.stream.aggregation.finest(),
-            exemplars,
-            followed,
-        })
-    }
-}
 
 /// A series that this process records into.
 #[derive(Debug)]
@@ -82,6 +49,8 @@ pub struct LocalSeries {
     epoch: AtomicU32,
     /// The same epoch if recordings are plain, [`NEVER`] if not.
     plain_epoch: AtomicU32,
+    /// The same epoch if recordings are plain but for the exemplars that are wanted, [`NEVER`] if not.
+    asking_epoch: AtomicU32,
     /// Whether nobody else writes the cell, so that adding needs no locked instruction.
     exclusive: AtomicBool,
     /// Byte offset of the histogram header; 0 if the series is no histogram.
@@ -93,10 +62,7 @@ pub struct LocalSeries {
     stream: Arc<LocalStream>,
     /// Series of the instrument's other streams that get the same recordings.
     also: Box<[Arc<LocalSeries>]>,
-    /// One bit for each bucket that still wants an exemplar in this window.
-    asks: AtomicU64,
-    /// Recordings that may still ask in this window.
-    asking: AtomicU32,
+    asking: Asking,
 }
 
 /// What is written before the first look-up, if a damaged segment makes an epoch look like [`NEVER`].
@@ -120,14 +86,14 @@ impl LocalSeries {
             window: AtomicPtr::new(ptr::from_ref(window).cast_mut()),
             epoch: AtomicU32::new(NEVER),
             plain_epoch: AtomicU32::new(NEVER),
+            asking_epoch: AtomicU32::new(NEVER),
             exclusive: AtomicBool::new(false),
             histogram_at: record.histogram_at.unwrap_or(0),
             per_one: stream.per_one,
             overflow,
             stream: Arc::clone(stream),
             also: also.into_boxed_slice(),
-            asks: AtomicU64::new(0),
-            asking: AtomicU32::new(0),
+            asking: Asking::default(),
         }))
     }
 
@@ -182,9 +148,8 @@ impl LocalSeries {
         let cell = self.segment.region().cell(at)?;
         tables.touch(self.id, unix_ns());
         self.exclusive.store(self.segment.is_exclusive(lane), Relaxed);
-        self.asks
-            .store(self.stream.exemplars.as_ref().map_or(0, Buckets::all), Relaxed);
-        self.asking.store(ASKING_RECORDINGS, Relaxed);
+        self.asking
+            .begin(self.stream.exemplars.as_ref().map_or(0, Buckets::all));
         self.cell.store(ptr::from_ref(cell).cast_mut(), Relaxed);
         self.epoch.store(epoch, Release);
         self.consider_plain();
@@ -192,14 +157,16 @@ impl LocalSeries {
     }
 
     fn consider_plain(&self) {
-        let plain =
-            self.exclusive.load(Relaxed) && !self.is_followed_up() && self.stream.storage.is_native(self.stream.kind);
-        let epoch = if plain { self.epoch.load(Relaxed) } else { NEVER };
-        self.plain_epoch.store(epoch, Release);
-    }
-
-    fn is_followed_up(&self) -> bool {
-        self.stream.followed || !self.also.is_empty() || self.asks.load(Relaxed) != 0
+        let epoch = self.epoch.load(Relaxed);
+        let is_own = self.exclusive.load(Relaxed)
+            && self.stream.storage.is_native(self.stream.kind)
+            && !self.stream.followed
+            && self.also.is_empty();
+        let asks = !self.asking.is_over();
+        self.plain_epoch
+            .store(if is_own && !asks { epoch } else { NEVER }, Release);
+        self.asking_epoch
+            .store(if is_own && asks { epoch } else { NEVER }, Release);
     }
 
     /// The cell, if plain recordings may go straight there.
@@ -212,44 +179,87 @@ impl LocalSeries {
         Some(unsafe { &*self.cell.load(Relaxed) })
     }
 
+    /// The cell, if a recording may go straight there because it is plain but for exemplars, and cannot become one.
+    #[inline(always)]
+    fn unasked_cell(&self, value: Number) -> Option<&Cell> {
+        if self.asking_epoch.load(Acquire) != self.epoch() || !self.asking.has_left() || self.is_asked(value) {
+            return None;
+        }
+        self.asking.spend();
+        // SAFETY: the invariant of the field.
+        Some(unsafe { &*self.cell.load(Relaxed) })
+    }
+
     /// Adds to a counter or up-down counter. False, with nothing written, if that is not plain.
     #[inline(always)]
     pub fn try_add(&self, amount: Number) -> bool {
-        let Some(cell) = self.plain_cell() else {
-            return false;
-        };
+        match self.plain_cell() {
+            Some(cell) => {
+                self.add_alone(cell, amount);
+                true
+            }
+            None => self.try_add_unasked(amount),
+        }
+    }
+
+    #[inline(never)]
+    fn try_add_unasked(&self, amount: Number) -> bool {
+        self.unasked_cell(amount)
+            .map(|cell| self.add_alone(cell, amount))
+            .is_some()
+    }
+
+    #[inline(always)]
+    fn add_alone(&self, cell: &Cell, amount: Number) {
         if cell.add(amount, true) {
             self.segment.tables().mark_float(self.id);
         }
-        true
     }
 
     /// Sets a gauge. The answer is that of [`LocalSeries::try_add`].
     #[inline(always)]
     pub fn try_set(&self, value: Number) -> bool {
-        let Some(cell) = self.plain_cell() else {
-            return false;
-        };
-        cell.set(value, monotonic_ns());
-        true
+        match self.plain_cell() {
+            Some(cell) => {
+                cell.set(value, monotonic_ns());
+                true
+            }
+            None => self.try_set_unasked(value),
+        }
+    }
+
+    #[inline(never)]
+    fn try_set_unasked(&self, value: Number) -> bool {
+        self.unasked_cell(value)
+            .map(|cell| cell.set(value, monotonic_ns()))
+            .is_some()
     }
 
     /// Records into a histogram: slot, sum, minimum and maximum. The answer is that of [`LocalSeries::try_add`]; what needs a page, or a wider
     /// one, or goes to the overflow series is not plain.
     #[inline(always)]
     pub fn try_record(&self, value: Number) -> bool {
-        let Some(cell) = self.plain_cell() else {
-            return false;
-        };
+        match self.plain_cell() {
+            Some(cell) => self.record_alone(cell, value),
+            None => self.try_record_unasked(value),
+        }
+    }
+
+    #[inline(never)]
+    fn try_record_unasked(&self, value: Number) -> bool {
+        self.unasked_cell(value)
+            .is_some_and(|cell| self.record_alone(cell, value))
+    }
+
+    #[inline(always)]
+    fn record_alone(&self, cell: &Cell, value: Number) -> bool {
         let float = value.as_f64();
         let histogram = self.histogram();
         let Some(slot) = histogram.roomy_slot(to_units(float, self.per_one)) else {
             return false;
         };
         histogram.widen_range(float);
-        if cell.add(value, true) {
-            self.segment.tables().mark_float(self.id);
-        }
+        self.add_alone(cell, value);
         // Last, because whatever follows a locked instruction waits for it.
         slot.count();
         true
@@ -271,7 +281,7 @@ impl LocalSeries {
     }
 
     /// Writes a recording in whatever way the stream stores it: a distribution's slot, sum, minimum and maximum all into the series, or all into its
-    /// overflow series. True if the caller has to follow up: there are other streams, or exemplars are wanted.
+    /// overflow series. True if the caller has to follow up: there are other streams, or the value's bucket wants an exemplar.
     #[inline(never)]
     pub fn write(&self, value: Number) -> bool {
         let Some(cell) = self.cell() else {
@@ -284,16 +294,25 @@ impl LocalSeries {
             Storage::Mean => cell.add_to_mean(value.as_f64(), self.exclusive.load(Relaxed)),
             Storage::Distribution => self.record_signed(value),
         }
-        let followed_up = self.is_followed_up();
-        if self.asks.load(Relaxed) != 0 {
-            let left = self.asking.load(Relaxed).saturating_sub(1);
-            self.asking.store(left, Relaxed);
-            if left == 0 {
-                self.asks.store(0, Relaxed);
-                self.consider_plain();
-            }
+        self.stream.followed || !self.also.is_empty() || self.asks_for(value)
+    }
+
+    /// Whether this recording is to be looked at for an exemplar; counts it.
+    fn asks_for(&self, value: Number) -> bool {
+        if self.asking.is_over() {
+            return false;
         }
-        followed_up
+        let is_asked = self.is_asked(value);
+        self.asking.spend();
+        if self.asking.is_over() {
+            self.consider_plain();
+        }
+        is_asked
+    }
+
+    #[inline(always)]
+    fn is_asked(&self, value: Number) -> bool {
+        self.asking.is_due() && self.wanted_bucket(value).is_some()
     }
 
     /// Takes what a callback reported in the collection that began at `since_ns` (monotonic). Of several reports for one series, totals are summed and
@@ -310,20 +329,25 @@ impl LocalSeries {
     }
 
     /// The bucket of `value`, if it still wants an exemplar in this window.
+    #[inline(always)]
     pub fn wanted_bucket(&self, value: Number) -> Option<u8> {
-        let asks = self.asks.load(Relaxed);
-        if asks == 0 {
+        if self.asking.is_over() {
             return None;
         }
         let bucket = self.stream.exemplars.as_ref()?.of(value.as_f64());
-        (asks >> bucket & 1 == 1).then_some(bucket)
+        self.asking.wants(bucket).then_some(bucket)
     }
 
     /// Keeps the exemplar that a bucket wanted.
     pub fn keep_exemplar(&self, bucket: u8, exemplar: &Exemplar) {
         self.segment.exemplars().keep(self.id, bucket, exemplar);
-        self.asks.fetch_and(!(1 << bucket), Relaxed);
+        self.asking.keep(bucket);
         self.consider_plain();
+    }
+
+    /// Notes that a recording in a wanted bucket could not become an exemplar.
+    pub fn refuse_exemplar(&self) {
+        self.asking.refuse();
     }
 
     fn add_to(&self, cell: &Cell, amount: Number) {

@@ -125,6 +125,14 @@ impl BoundSeries {
         drop(old);
     }
 
+    /// Whether recordings are written nowhere; what was bound before that is found out later.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    pub fn is_closed(&self) -> bool {
+        // SAFETY: the GIL is held.
+        unsafe { (*self.found.get()).series.is_none() && !self.gate.is_open() }
+    }
+
     /// The series to record into, if it is still that of the state that the gate is in; always `None` while the gate is closed.
     ///
     /// # Safety

@@ -11,8 +11,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::context;
+use crate::dict::Borrowed;
 use crate::gate::Gate;
 use crate::hooks;
+use crate::lookup::is_plain;
 use crate::streams::{ExemplarFilter, StreamEntry, Streams};
 
 /// What recordings are made through: an instrument, or what is bound to it.
@@ -78,16 +80,24 @@ fn look_for_exemplars(
             None => *found.insert(eligibility(streams.filter, py, recording.context)?),
         };
         let Eligibility::Eligible(span) = eligibility else {
+            series.refuse_exemplar();
             continue;
         };
-        if pairs.is_none() {
-            pairs = Some(clean_pairs(recording.attributes)?);
-        }
+        // Cleaning is Python's, and takes longer than all the rest.
+        let dropped = if entry.drops_nothing(series.is_overflow()) && recording.attributes.is_some_and(has_plain_pairs)
+        {
+            Some(Vec::new())
+        } else {
+            if pairs.is_none() {
+                pairs = Some(clean_pairs(recording.attributes)?);
+            }
+            dropped(entry, series, pairs.as_deref().unwrap_or_default())?
+        };
         let exemplar = Exemplar {
             value: amount,
             time_unix_ns: unix_ns(),
             span,
-            dropped: dropped(entry, series, pairs.as_deref().unwrap_or_default())?,
+            dropped,
         };
         series.keep_exemplar(bucket, &exemplar);
     }
@@ -111,6 +121,16 @@ fn eligibility(filter: ExemplarFilter, py: Python<'_>, context: Option<&Bound<'_
         ExemplarFilter::TraceBased if sampled => Eligibility::Eligible(ids),
         ExemplarFilter::TraceBased | ExemplarFilter::Off => Eligibility::Refused,
     })
+}
+
+/// Whether attributes are a dict in which cleaning would leave all pairs, at least one; others are not looked at closely.
+fn has_plain_pairs(attributes: &Bound<'_, PyAny>) -> bool {
+    let Ok(dict) = attributes.cast_exact::<PyDict>() else {
+        return false;
+    };
+    let mut borrowed = Borrowed::empty();
+    // SAFETY: an exact dict, the GIL is held, and no Python code runs before the pairs are let go.
+    !dict.is_empty() && unsafe { borrowed.fill(dict.as_ptr()) } && is_plain(&borrowed)
 }
 
 fn clean_pairs<'py>(attributes: Option<&Bound<'py, PyAny>>) -> PyResult<PyPairs<'py>> {

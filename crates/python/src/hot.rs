@@ -197,11 +197,15 @@ macro_rules! method {
                 let inner = &slf.get().inner;
                 if kwnames.is_null() && (nargs == 1 || nargs == 2 && $parameters.len() == 3) {
                     if let Some(amount) = usual_amount(*args, $accepts) {
+                        if inner.is_closed() {
+                            return none();
+                        }
                         let attributes = if nargs == 2 { *args.add(1) } else { ptr::null_mut() };
-                        match inner.last_series(attributes) {
-                            Some(series) if series.$write(amount) => return none(),
-                            None if !inner.gate.is_open() => return none(),
-                            _ => (),
+                        if inner
+                            .last_series(attributes)
+                            .is_some_and(|series| series.$write(amount))
+                        {
+                            return none();
                         }
                     }
                 }

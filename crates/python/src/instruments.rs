@@ -97,12 +97,13 @@ impl Instrument {
         let gate = Gate::new(segment, descriptor.kind, &descriptor.name);
         let streams = Streams::new(segment, &descriptor, wanted, filter);
         gate.set_recording(streams.records());
+        let lookup = Lookup::new(gate.is_open());
         Instrument {
             gate,
             descriptor,
             scope,
             streams: UnsafeCell::new(streams),
-            lookup: UnsafeCell::default(),
+            lookup: UnsafeCell::new(lookup),
         }
     }
 
@@ -112,7 +113,7 @@ impl Instrument {
         self.gate.set_recording(streams.records());
         // SAFETY: the GIL is held, and what is dropped are series, strings and numbers; the old streams, which may hold more, are dropped last.
         let old = unsafe {
-            (*self.lookup.get()) = Lookup::default();
+            (*self.lookup.get()) = Lookup::new(self.gate.is_open());
             std::mem::replace(&mut *self.streams.get(), streams)
         };
         drop(old);
@@ -121,10 +122,20 @@ impl Instrument {
     /// Turns the instrument on or off; recordings of one that is off do nothing and cost one look into empty caches.
     pub fn enable(&self, enabled: bool) {
         self.gate.set_enabled(enabled);
+        // SAFETY: the GIL is held, and what is dropped are references to strings and numbers: no Python code runs.
+        let lookup = unsafe { &mut *self.lookup.get() };
+        lookup.open = self.gate.is_open();
         if !enabled {
-            // SAFETY: the GIL is held, and what is dropped are references to strings and numbers: no Python code runs.
-            unsafe { (*self.lookup.get()).forget() };
+            lookup.forget();
         }
+    }
+
+    /// Whether recordings are written nowhere.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    pub fn is_closed(&self) -> bool {
+        // SAFETY: the GIL is held.
+        unsafe { !(*self.lookup.get()).open }
     }
 
     /// The series of `attributes`, a borrowed object or null, if they are those of the last recording; always `None` while the gate is closed.
@@ -141,9 +152,7 @@ impl Instrument {
             if attributes.is_null() || attributes == ffi::Py_None() {
                 lookup.default.as_deref()
             } else if ffi::Py_TYPE(attributes) == &raw mut ffi::PyDict_Type {
-                lookup
-                    .by_version(attributes)
-                    .or_else(|| lookup.by_last_addresses(attributes))
+                lookup.last(attributes)
             } else {
                 None
             }

@@ -141,6 +141,8 @@ struct Entry {
 /// Caches of one instrument.
 #[derive(Default)]
 pub struct Lookup {
+    /// Whether the gate is open, here because it is asked for at every recording.
+    pub open: bool,
     ways: [Option<Way>; WAYS],
     /// The way that was hit or filled last; the next one is filled next.
     last_way: Cell<usize>,
@@ -155,27 +157,28 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Step 1 for a dict that was not changed since it was last seen here: the pairs need not be looked at.
-    ///
-    /// # Safety
-    /// `dict` is an exact dict, the GIL is held.
-    #[inline(always)]
-    pub unsafe fn by_version(&self, dict: Object) -> Option<&LocalSeries> {
-        let way = self.ways[self.last_way.get()].as_ref()?;
-        // SAFETY: the caller's promise.
-        let version = unsafe { version(dict) };
-        (version == way.version.get() && version != NO_VERSION).then(|| &*way.series)
+    /// Empty caches of an instrument whose gate is open, or not.
+    pub fn new(open: bool) -> Lookup {
+        Lookup {
+            open,
+            ..Lookup::default()
+        }
     }
 
-    /// Step 1 for a dict with the addresses of the last one, as a literal in a loop has; the pairs are compared where they are.
+    /// Step 1 for the last set again: in a dict that was not changed since it was last seen here, whose pairs need not be looked at, or in one
+    /// with the same addresses, as a literal in a loop has.
     ///
     /// # Safety
     /// `dict` is an exact dict, the GIL is held.
     #[inline(always)]
-    pub unsafe fn by_last_addresses(&self, dict: Object) -> Option<&LocalSeries> {
+    pub unsafe fn last(&self, dict: Object) -> Option<&LocalSeries> {
         let way = self.ways[self.last_way.get()].as_ref()?;
-        // SAFETY: the caller promises an exact dict and the GIL; the pairs are only compared.
+        // SAFETY: the caller's promise; the pairs are only compared.
         unsafe {
+            let version = version(dict);
+            if version == way.version.get() && version != NO_VERSION {
+                return Some(&way.series);
+            }
             let same = match pairs(dict) {
                 Some(pairs) => way.pairs.has_addresses_of(pairs),
                 None => way.pairs.has_addresses_in(dict),
@@ -183,7 +186,7 @@ impl Lookup {
             if !same {
                 return None;
             }
-            way.version.set(version(dict));
+            way.version.set(version);
         }
         Some(&way.series)
     }

@@ -214,9 +214,14 @@ impl StreamEntry {
         attributes::canonical_of_pairs(&kept)
     }
 
+    /// Whether a series has all attributes of its recordings.
+    pub fn drops_nothing(&self, overflow: bool) -> bool {
+        self.keys.is_none() && !overflow
+    }
+
     /// Canonical bytes of those of the clean pairs that a series does not have, as many of them as an exemplar keeps.
     pub fn dropped(&self, overflow: bool, pairs: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)]) -> PyResult<Vec<u8>> {
-        if self.keys.is_none() && !overflow {
+        if self.drops_nothing(overflow) {
             return Ok(Vec::new());
         }
         let mut dropped = Vec::new();
