@@ -21,7 +21,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test test-rust test-python lint typecheck check fmt build build-debug bench bench-record bench-memory \
+.PHONY: help tools demo test test-rust test-python lint typecheck check fmt build build-debug bench bench-record bench-views bench-memory \
 	bench-startup bench-accuracy fuzz clean
 
 help: ## Show this list.
@@ -104,11 +104,14 @@ build: $(VENV)/.demo ## Build the native core in release mode into .venv.
 build-debug: $(VENV)/.ready ## Build the native core with assertions into .venv.
 	@$(BIN)/maturin develop
 
-bench: bench-memory bench-accuracy bench-startup bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
+bench: bench-memory bench-accuracy bench-startup bench-views bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
 	$(BENCH_VENV)/bin/python -m benchmarks.report
 
 bench-record: $(BENCH_VENV)/.bench ## Nanoseconds per recording call, against stock and others.
 	$(BENCH_VENV)/bin/python -m benchmarks.record --json benchmarks/results/record.json
+
+bench-views: $(BENCH_VENV)/.bench ## Milliseconds of setting up 100 views and 200 instruments, against stock.
+	$(BENCH_VENV)/bin/python -m benchmarks.views --json benchmarks/results/views.json
 
 bench-memory: $(BENCH_VENV)/.bench ## Bytes of state and resident size, against stock.
 	$(BENCH_VENV)/bin/python -m benchmarks.memory --json benchmarks/results/memory.json

@@ -252,8 +252,42 @@ def _accuracy(result: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def _views(result: dict[str, Any]) -> Iterator[str]:
+    yield f"Milliseconds of CPU time (± spread); {result['rounds']} rounds:"
+    yield ""
+    yield from table(
+        ["", "provider and instruments", "one recording each", "points"],
+        (
+            [
+                one["variant"],
+                *(f"{one[f'{part}_ms']:,.2f} ± {one[f'{part}_spread']:.1%}" for part in ("made", "recorded")),
+                f"{one['points']:,}",
+            ]
+            for one in result["variants"]
+        ),
+    )
+
+
+def _spans(result: dict[str, Any]) -> Iterator[str]:
+    yield (
+        "Two attributes, in a span or none, nanoseconds per call: the first 1,000 recordings of a window, in which exemplars are looked for and kept, and "
+        "later ones."
+    )
+    yield ""
+    cells: dict[tuple[str, str, str], dict[tuple[str, str], str]] = {}
+    for one in result["spans"]:
+        row = cells.setdefault((one["case"], one["dict"], one["span"]), {})
+        row[one["impl"], one["when"]] = f"{one['ns']:,.1f} ± {one['spread']:.1%}"
+    columns = [(impl, when) for impl in ("otel_perf", "stock") for when in ("first", "later")]
+    yield from table(
+        ["call", "dict", "span", *(f"{impl}, {when}" for impl, when in columns)],
+        ([*row, *(cells[row].get(column, "") for column in columns)] for row in cells),
+    )
+
+
 _SECTIONS: dict[str, list[Callable[[dict[str, Any]], Iterator[str]]]] = {
-    "record": [_figures, _record, _provenance],
+    "record": [_figures, _record, _spans, _provenance],
+    "views": [_figures, _views, _provenance],
     "memory": [_figures, _memory, _provenance],
     "startup": [_startup, _provenance],
     "accuracy": [_figures, _accuracy, _provenance],

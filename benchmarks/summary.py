@@ -27,6 +27,7 @@ def rows(results: dict[str, Any]) -> Iterator[Row]:
         Cells as text; empty where there is nothing to compare with.
     """
     yield from _recording(results["record"])
+    yield from _setting_up(results["views"])
     yield from _starting(results["startup"])
     yield from _memory(results["memory"])
     largest = results["accuracy"]["figures"][0]
@@ -45,6 +46,30 @@ def _recording(result: dict[str, Any]) -> Iterator[Row]:
             "" if stock is None else f"{stock:,.0f} ns",
             "" if stock is None else f"{stock / ours:,.0f}",
         )
+    spans = {
+        (one["case"], one["span"], one["when"], one["impl"]): one["ns"]
+        for one in result["spans"]
+        if one["dict"] == "reused"
+    }
+    for when, text in (("first", "the first 1,000 of a window"), ("later", "later")):
+        ours, stock = (spans["histogram.record explicit", "sampled", when, impl] for impl in ("otel_perf", "stock"))
+        yield (
+            f"`histogram.record(x, attributes)` in a sampled span, with exemplars, {text}",
+            f"{ours:,.1f} ns",
+            f"{stock:,.0f} ns",
+            f"{stock / ours:,.0f}",
+        )
+
+
+def _setting_up(result: dict[str, Any]) -> Iterator[Row]:
+    found = {one["variant"]: one["made_ms"] + one["recorded_ms"] for one in result["variants"]}
+    ours, stock = found["otel_perf"], found["stock"]
+    yield (
+        "100 views and 200 instruments made, and one recording each",
+        f"{ours:,.1f} ms",
+        f"{stock:,.1f} ms",
+        f"{stock / ours:,.1f}",
+    )
 
 
 def _starting(result: dict[str, Any]) -> Iterator[Row]:
