@@ -19,7 +19,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExporter, MetricExportResult
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader as PeriodicReader
-from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from prometheus_client import CollectorRegistry, start_http_server
 
 from otel_perf import MeterProvider
@@ -36,7 +36,7 @@ class Exponential(PrometheusMetricReader):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        aggregation: dict[type, Aggregation] = {sdk.Histogram: ExponentialBucketHistogramAggregation()}
+        aggregation: Any = {sdk.Histogram: ExponentialBucketHistogramAggregation()}
         self._instrument_class_aggregation.update(aggregation)
 
 

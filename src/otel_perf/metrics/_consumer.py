@@ -189,7 +189,7 @@ class NativeConsumer:
             time_ns, metrics = self._collector.collect(id(metric_reader), since_ns)
             if self._sdk_config is None:
                 return None
-            return self._builder.build(self._sdk_config.resource, time_ns, metrics, options.delta, id(metric_reader))
+            return self._builder.build(self._sdk_config.resource, time_ns, metrics, options, id(metric_reader))
         except Exception:
             _logger.exception("Metrics are not collected")
             return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry.context import get_current
 from opentelemetry.sdk import metrics as sdk
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from otel_perf.metrics._readers import Stated
 
+_logger = logging.getLogger(__name__)
+
 _NAMES: Mapping[type, str] = {
     sdk.AlwaysOffExemplarFilter: "always_off",
     sdk.AlwaysOnExemplarFilter: "always_on",
@@ -39,7 +41,8 @@ _EXPONENTIAL_RESERVOIR = 20
 class CustomExemplars:
     """Offers recordings to reservoirs in Python, where the filter or the view's reservoir factory is not the SDK's own.
 
-    They see the recordings of this process only, and a recording that they follow costs what a call of Python does.
+    They see the recordings of this process only, and a recording that they follow costs what a call of Python does. One that raises costs
+    the exemplar and one line in the log, neither the recording nor the collection.
 
     Args:
         exemplar_filter: The provider's filter.
@@ -52,6 +55,7 @@ class CustomExemplars:
         self._is_custom = type(exemplar_filter) not in _NAMES
         self._readers: list[int] = []
         self._reservoirs: dict[int, dict[int, ExemplarReservoir]] = {}
+        self._complained: set[str] = set()
 
     @property
     def in_use(self) -> bool:
@@ -104,23 +108,44 @@ class CustomExemplars:
         now = time.time_ns()
         context = get_current() if context is None else context
         cleaned = {} if attributes is None else clean_attributes(attributes)
-        if not self._filter.should_sample(amount, now, cleaned, context):
+        try:
+            if not self._filter.should_sample(amount, now, cleaned, context):
+                return
+        except Exception as error:
+            self._complain(f"{type(self._filter).__name__}.should_sample", error)
             return
         reservoirs = self._reservoirs.setdefault(series, {})
-        for reader in self._readers:
+        for reader in tuple(self._readers):
             reservoir = reservoirs.get(reader)
-            if reservoir is None:
-                reservoir = reservoirs.setdefault(reader, builder())
-            reservoir.offer(amount, now, cleaned, context)
+            try:
+                if reservoir is None:
+                    reservoir = reservoirs.setdefault(reader, builder())
+                reservoir.offer(amount, now, cleaned, context)
+            except Exception as error:
+                who = "an exemplar_reservoir_factory" if reservoir is None else f"{type(reservoir).__name__}.offer"
+                self._complain(who, error)
 
     def collect(self, reader: int, series: int, attributes: dict[str, Any]) -> list[Exemplar]:
         """Takes the exemplars of a series out of a reader's reservoir."""
         reservoir = self._reservoirs.get(series, {}).get(reader)
-        return [] if reservoir is None else list(reservoir.collect(attributes))
+        if reservoir is None:
+            return []
+        try:
+            return list(reservoir.collect(attributes))
+        except Exception as error:
+            self._complain(f"{type(reservoir).__name__}.collect", error)
+            return []
+
+    def _complain(self, who: str, error: Exception) -> None:
+        """Logs the first exception of each origin."""
+        if who not in self._complained:
+            self._complained.add(who)
+            _logger.warning("Exemplars are lost, here and from now on in silence: %s raised", who, exc_info=error)
 
 
 def _builder(factory: Any, aggregation: type, **arguments: Any) -> Callable[[], ExemplarReservoir]:
-    return partial(factory(aggregation), **arguments)
+    # The factory is called for each series, as in the SDK, and not before there is a recording.
+    return lambda: cast("ExemplarReservoir", factory(aggregation)(**arguments))
 
 
 class _Follower:

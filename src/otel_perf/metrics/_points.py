@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from otel_perf._core import Segment
     from otel_perf.metrics._exemplars import CustomExemplars
+    from otel_perf.metrics._readers import ReaderOptions
 
 _MONOTONIC = ("Counter", "ObservableCounter")
 
@@ -47,7 +48,7 @@ class PointBuilder:
         self._known: dict[int, tuple[dict[str, Any], InstrumentationScope]] = {}
 
     def build(
-        self, resource: Resource, time_ns: int, metrics: list[Any], delta: frozenset[str], reader: int
+        self, resource: Resource, time_ns: int, metrics: list[Any], options: ReaderOptions, reader: int
     ) -> MetricsData | None:
         """Turns collected tuples into data points.
 
@@ -55,7 +56,7 @@ class PointBuilder:
             resource: Resource of the provider.
             time_ns: Time of collection, nanoseconds since the epoch.
             metrics: What `_core.Collector.collect` answered.
-            delta: Class names of the instruments whose points are deltas.
+            options: What the reader asks for.
             reader: Number of the reader.
 
         Returns:
@@ -65,9 +66,11 @@ class PointBuilder:
         for stream, shape, points in metrics:
             descriptor, scope = self._describe(stream)
             kind, name, description = descriptor["kind"], descriptor["name"], descriptor["description"]
-            temporality = AggregationTemporality.DELTA if kind in delta else AggregationTemporality.CUMULATIVE
+            temporality = AggregationTemporality.DELTA if kind in options.delta else AggregationTemporality.CUMULATIVE
             if shape == "quantile":
-                description = f"Quantiles of {name} over the last {descriptor['window']:g} s"
+                # Where no view states the percentiles, the reader does.
+                window = descriptor.get("window") or options.aggregation[kind][3]
+                description = f"Quantiles of {name} over the last {window:g} s"
                 name = f"{name}.quantile"
             collect = partial(self._exemplars.collect, reader) if self._exemplars.in_use else None
             data = _SHAPES[shape](points, time_ns, temporality, kind in _MONOTONIC, collect)

@@ -25,6 +25,7 @@ Stream: TypeAlias = "tuple[int, int, str, str, Stated, Stated, int, Any, Callabl
 """View, variant, name, description, aggregation, aggregation for this process's readers, limit, attribute keys, follower."""
 
 _HISTOGRAMS = ("explicit", "exponential", "hdr")
+_EXPLICIT: Stated = ("explicit", None, True)
 _NO_VIEW = View(instrument_name="")
 
 
@@ -149,6 +150,8 @@ class Views:
             largest = {storage: max(limit for other, limit in wanted if other == storage) for storage, _ in wanted}
             for (storage, limit), effective in wanted.items():
                 self._check_identity(selector, kind, view._name or name, unit, effective)
+                # With percentiles the stream is a histogram all the same, and its exemplars are spread over the default buckets.
+                buckets = with_boundaries(kind, _EXPLICIT, advice) if effective[0] == "hdr" else effective
                 streams.append(
                     (
                         selector.number,
@@ -159,7 +162,7 @@ class Views:
                         effective,
                         limit,
                         view._attribute_keys,
-                        self._exemplars.follower(view, effective, kind),
+                        self._exemplars.follower(view, buckets, kind),
                     )
                 )
         return streams
