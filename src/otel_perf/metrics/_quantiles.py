@@ -7,6 +7,7 @@ recording, where locks of the SDK are held: nothing here takes a lock of the SDK
 from __future__ import annotations
 
 import logging
+from decimal import Decimal
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet, ref
@@ -43,8 +44,8 @@ def is_quantile_gauge(instrument: Any) -> bool:
 
 
 def label(quantile: float) -> str:
-    """A quantile as the value of its attribute: "0.99", and "0" and "1" for the ends."""
-    return repr(quantile).removesuffix(".0")
+    """A quantile as the value of its attribute, as the native core writes it: "0.99", "0.00001", and "0" and "1" for the ends."""
+    return f"{Decimal(repr(quantile)):f}".removesuffix(".0")
 
 
 def series_key(attributes: Mapping[str, Any]) -> frozenset[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from opentelemetry.sdk.metrics.export import MetricReader
+
+_logger = logging.getLogger(__name__)
 
 SDK_TYPES: dict[str, type] = {
     "Counter": _Counter,
@@ -114,6 +117,14 @@ def with_boundaries(kind: str, aggregation: Stated, advice: Sequence[float] | No
     return aggregation
 
 
+def _preferred(kind: str, aggregation: views.Aggregation) -> Stated:
+    found = stated(aggregation)
+    if found[0] == "hdr" and kind.startswith("Observable"):
+        _logger.warning("%r is not applied to any %s, which is observable", aggregation, kind)
+        return DEFAULT
+    return found
+
+
 class ReaderOptions:
     """What a reader asks for, by kind of instrument.
 
@@ -135,7 +146,7 @@ class ReaderOptions:
             kind for kind, sdk_type in SDK_TYPES.items() if temporality.get(sdk_type) is AggregationTemporality.DELTA
         )
         self.aggregation = {
-            kind: stated(aggregation[sdk_type]) if sdk_type in aggregation else DEFAULT
+            kind: _preferred(kind, aggregation[sdk_type]) if sdk_type in aggregation else DEFAULT
             for kind, sdk_type in SDK_TYPES.items()
         }
         self.limit = {
