@@ -157,7 +157,7 @@ class MeterProvider(sdk.MeterProvider):
 
 
 def _let_collect(reader: MetricReader, consumer: NativeConsumer) -> None:
-    """The one place that uses the SDK's seam between readers and providers; tests/unit/test_sdk_seam.py guards it."""
+    """The one place that uses the SDK's seam between readers and providers; tests/unit/test_sdk_seam_provider.py guards it."""
     collect: Any = consumer.collect
     if is_prometheus(reader):
         collect = adapt(reader, collect)
