@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader
 from opentelemetry.sdk.metrics.view import View
 
 from otel_perf import MeterProvider
+from otel_perf.config_file import load_views
 from tests.unit.instrumented import KINDS, Instrumented
 from tests.unit.stock import Clock, Stock, stock_provider
+from tests.unit.views_file import Load
 
 
 @pytest.fixture(params=KINDS)
@@ -45,3 +48,15 @@ def stock() -> Iterator[Stock]:
     yield make
     for provider in made:
         provider.shutdown()
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Writes a file into an empty working directory and loads its views."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str | bytes, name: str = "v.yaml", **env: str) -> list[View]:
+        (tmp_path / name).write_bytes(text.encode() if isinstance(text, str) else text)
+        return load_views(name, env)
+
+    return write
