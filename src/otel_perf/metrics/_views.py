@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from copy import copy
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry.sdk.metrics.view import View
 
 from otel_perf import _core
-from otel_perf.metrics._readers import SDK_TYPES, ReaderOptions, Stated, stated, with_boundaries
+from otel_perf.metrics._readers import DEFAULT, SDK_TYPES, ReaderOptions, Stated, stated, with_boundaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ _logger = logging.getLogger(__name__)
 Stream: TypeAlias = "tuple[int, int, str, str, Stated, Stated, int, Any, Callable[..., None] | None]"
 """View, variant, name, description, aggregation, aggregation for this process's readers, limit, attribute keys, follower."""
 
-_HISTOGRAMS = ("explicit", "exponential", "hdr")
+_HISTOGRAMS = ("explicit", "exponential")
 _EXPLICIT: Stated = ("explicit", None, True)
 _NO_VIEW = View(instrument_name="")
 
@@ -65,6 +66,12 @@ class _Selector:
             and (view._meter_schema_url is None or view._meter_schema_url == scope.schema_url)
         )
 
+    def with_default(self) -> _Selector:
+        """Returns the same with the default aggregation."""
+        other = copy(self)
+        other.aggregation = DEFAULT
+        return other
+
 
 def _is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
@@ -102,6 +109,10 @@ class Views:
         found = []
         for selector in candidates:
             if not selector.selects(kind, scope, name, unit):
+                continue
+            if kind.startswith("Observable") and selector.aggregation[0] == "hdr":
+                _logger.warning("%r is not applied to %s, which is observable", selector.view._aggregation, name)
+                found.append(selector.with_default())
                 continue
             if kind.startswith("Observable") and selector.aggregation[0] in _HISTOGRAMS:
                 _logger.warning(
