@@ -8,8 +8,13 @@ from typing import Any, TypeVar
 
 import pytest
 from opentelemetry.sdk import metrics as sdk
+from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.view import Aggregation, LastValueAggregation, SumAggregation, View
+from opentelemetry.sdk.resources import Resource
 
 from otel_perf import MeterProvider
+from otel_perf.metrics import EwmaAggregation, HdrHistogramAggregation
 from tests.conformance.harness import DELTA, LIMITS, STOCK, Session, in_memory, points, seen
 from tests.conformance.spans import ON
 from tests.peers.program import run
@@ -131,6 +136,102 @@ def test_ignored_recordings_are_one_line(caplog: pytest.LogCaptureFixture) -> No
         lines.append(len(caplog.records))
 
     assert lines == [5, 1]
+
+
+@shows("an aggregation of the program's own")
+@pytest.mark.parametrize("by", ["view", "reader"])
+def test_an_aggregation_of_the_programs_own_is_refused(by: str) -> None:
+    """The SDK takes a subclass of Aggregation and asks it for a stream; ours refuses it when the provider is made, and says what it accepts."""
+
+    class Own(Aggregation):
+        def _create_aggregation(self, *arguments: Any, **options: Any) -> Any:
+            return SumAggregation()._create_aggregation(*arguments, **options)
+
+    views = [View(instrument_name="c", aggregation=Own())] if by == "view" else []
+    preferred: dict[type, Aggregation] = {sdk.Counter: Own()} if by == "reader" else {}
+    reading = in_memory({}, preferred, form=points)
+
+    def act(running: Session) -> None:
+        running.meter().create_counter("c").add(3)
+        running.collect()
+
+    assert [point.value for point in seen(STOCK, act, reading, views=views)[0]] == [3]
+    with pytest.raises(
+        ValueError, match=r"aggregation is Own; accepted .* HdrHistogramAggregation and EwmaAggregation"
+    ):
+        seen(MeterProvider, act, reading, views=views)
+
+
+@shows("readers and views of another worker")
+def test_a_worker_records_as_its_own_readers_and_views_say() -> None:
+    """A reader that wants another aggregation gets it of workers whose provider has such a reader; other ones record as the kind does."""
+    kept = InMemoryMetricReader()
+    wanting = InMemoryMetricReader(preferred_aggregation={sdk.Counter: LastValueAggregation()})
+    options: dict[str, Any] = {"resource": Resource({}), "shutdown_on_exit": False}
+    exporting = MeterProvider([kept, wanting], **options)
+    worker = MeterProvider([], segment=exporting.segment, **options)
+    for amount, provider in ((1, exporting), (10, worker)):
+        provider.get_meter("m").create_counter("c").add(amount)
+    found = [[point.value for point in points(reader.get_metrics_data())] for reader in (kept, wanting)]
+    worker.shutdown()
+    exporting.shutdown()
+
+    assert found == [[11], [1]]
+
+
+OURS_ON: dict[str, type[sdk.MeterProvider]] = {"stock": STOCK, "ours": MeterProvider}
+
+
+def aggregated(side: str, aggregation: Aggregation, *amounts: float) -> dict[str, list[Any]]:
+    """Points by metric of an up-down counter that leaves as `renamed`, once it has been aggregated by one of ours."""
+    reader = InMemoryMetricReader()
+    views = [View(instrument_name="u", name="renamed", aggregation=aggregation)]
+    provider = OURS_ON[side]([reader], Resource({}), AlwaysOnExemplarFilter(), shutdown_on_exit=False, views=views)
+    instrument = provider.get_meter("m").create_up_down_counter("u")
+    for amount in amounts:
+        instrument.add(amount)
+    data = reader.get_metrics_data()
+    provider.shutdown()
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics if data is not None else []
+    return {metric.name: list(metric.data.data_points) for metric in metrics}
+
+
+@shows("negative values in percentiles")
+def test_percentiles_of_negative_values() -> None:
+    """With the stock provider `HdrHistogramAggregation` leaves negative values out of the percentiles, with ours they are in."""
+    percentiles = HdrHistogramAggregation(quantiles=[0, 1])
+    stock, ours = (
+        [
+            point.value
+            for name, found in aggregated(side, percentiles, -5, 3).items()
+            if "quantile" in name
+            for point in found
+        ]
+        for side in OURS_ON
+    )
+
+    assert stock == pytest.approx([3, 3], rel=0.001)
+    assert ours == pytest.approx([-5, 3], rel=0.001)
+
+
+@shows("the name of percentiles")
+def test_percentiles_of_a_renamed_stream() -> None:
+    """With the stock provider the percentiles have the name of the instrument, with ours that of the stream."""
+    stock, ours = (set(aggregated(side, HdrHistogramAggregation(), 3)) for side in OURS_ON)
+
+    assert stock == {"renamed", "u.quantile"}
+    assert ours == {"renamed", "renamed.quantile"}
+
+
+@shows("exemplars of averages")
+def test_averages_have_no_exemplars() -> None:
+    """With the stock provider `EwmaAggregation` keeps exemplars, with ours it does not."""
+    stock, ours = (
+        [exemplar.value for (point,) in aggregated(side, EwmaAggregation(), 3).values() for exemplar in point.exemplars]
+        for side in OURS_ON
+    )
+
+    assert (stock, ours) == ([3], [])
 
 
 @shows("a callback that takes too long")

@@ -11,26 +11,44 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from opentelemetry.context import Context
 from opentelemetry.sdk import metrics as sdk
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation
+from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation, View
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from otel_perf import MeterProvider
+from tests.conformance.acts import (
+    Act,
+    Raising,
+    a_context_that_is_none,
+    a_filter_that_raises,
+    a_wrong_name_twice,
+    after_shutdown,
+    counter,
+    end_of_a_removed_reader,
+    end_of_an_added_reader,
+    ended,
+    gauge,
+    histogram,
+    labelled,
+    no_unit,
+    out_of_time,
+    reader_in_between,
+    rounds,
+    within_contexts,
+    wrong_advice,
+)
 from tests.conformance.harness import (
     DELTA,
     LIMITS,
     STOCK,
     MakeReading,
-    Reading,
-    Session,
     in_memory,
     points,
     seen,
     typed,
 )
-from tests.conformance.spans import ON
-
-Act = Callable[[Session], None]
+from tests.conformance.spans import ON, remote, within
 
 
 class Level(IntEnum):
@@ -84,145 +102,9 @@ def as_noted(found: list[Any]) -> list[Any]:
     return found
 
 
-def counter(*amounts: Any, rounds: int = 1) -> Act:
-    """Adds the amounts to a counter, in each round."""
-
-    def act(running: Session) -> None:
-        instrument = running.meter().create_counter("c")
-        for _ in range(rounds):
-            for amount in amounts:
-                instrument.add(amount)
-            running.collect()
-
-    return act
-
-
-def gauge(amount: Any) -> Act:
-    """Sets a gauge."""
-
-    def act(running: Session) -> None:
-        running.meter().create_gauge("g").set(amount)
-        running.collect()
-
-    return act
-
-
-def labelled(*sets: Any) -> Act:
-    """Adds one to a counter with each set of attributes."""
-
-    def act(running: Session) -> None:
-        instrument = running.meter().create_counter("c")
-        for given in sets:
-            instrument.add(1, given)
-        running.collect()
-
-    return act
-
-
-def histogram(*rounds: list[Any], advice: list[float] | None = None, unit: str = "s") -> Act:
-    """Records the amounts of each round on a histogram and collects."""
-
-    def act(running: Session) -> None:
-        instrument = running.meter().create_histogram("h", unit, explicit_bucket_boundaries_advisory=advice)
-        for amounts in rounds:
-            for amount in amounts:
-                instrument.record(amount)
-            running.collect()
-
-    return act
-
-
-def one_after_the_other(running: Session) -> None:
-    """Adds a float in one interval and an integer in the next."""
-    instrument = running.meter().create_counter("c")
-    for amount in (0.5, 1):
-        instrument.add(amount)
-        running.collect()
-
-
-def reader_in_between(running: Session) -> None:
-    """Adds a reader between two recordings."""
-    instrument = running.meter().create_counter("c")
-    instrument.add(3)
-    late = InMemoryMetricReader()
-    running.provider.add_metric_reader(late)
-    instrument.add(4)
-    running.note(lambda: [point.value for point in points(late.get_metrics_data())])
-
-
-class Ended(InMemoryMetricReader):
-    """Notes how it is flushed and ended."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[str] = []
-
-    def force_flush(self, *_: Any, **__: Any) -> bool:
-        self.calls.append("flushed")
-        return True
-
-    def shutdown(self, *_: Any, **__: Any) -> None:
-        self.calls.append("shut down")
-
-
-def end_of_an_added_reader(running: Session) -> None:
-    """Flushes and shuts down a provider that has got a reader at run time."""
-    late = Ended()
-    running.provider.add_metric_reader(late)
-    running.provider.force_flush()
-    running.provider.shutdown()
-    running.note(lambda: late.calls)
-
-
-def end_of_a_removed_reader(running: Session) -> None:
-    """Flushes and shuts down a provider whose reader was removed."""
-    reader: Any = running.readings[0].reader
-    running.provider.remove_metric_reader(reader)
-    running.provider.force_flush()
-    running.provider.shutdown()
-    running.note(lambda: reader.calls)
-
-
-def ended() -> MakeReading:
-    """A reader that notes how it is ended."""
-
-    def make() -> Reading:
-        reader = Ended()
-        return Reading(reader, reader.get_metrics_data)
-
-    return make
-
-
-def out_of_time(running: Session) -> None:
-    """Collects without any time for a callback."""
-    running.meter().create_observable_gauge("g", [lambda _: []])
-    running.note(lambda: running.readings[0].reader.collect(timeout_millis=0))
-
-
-def after_shutdown(running: Session) -> None:
-    """Collects from a provider that was shut down."""
-    running.meter().create_up_down_counter("u").add(3)
-    running.provider.shutdown()
-    running.collect()
-
-
-def a_wrong_name_twice(running: Session) -> None:
-    """Asks for an instrument with a wrong name, twice."""
-    meter = running.meter()
-    for _ in range(2):
-        running.note(lambda: meter.create_counter("9"))
-
-
-def no_unit(running: Session) -> None:
-    """None as unit."""
-    meter: Any = running.meter()
-    running.note(lambda: meter.create_counter("c", None).name)
-
-
-def wrong_advice(running: Session) -> None:
-    """Records with boundaries that fall."""
-    instrument = running.meter().create_histogram("h", explicit_bucket_boundaries_advisory=[5, 1])
-    running.note(lambda: instrument.record(3))
+def filtered(collections: list[Any]) -> list[Any]:
+    """Keys of the filtered attributes of the exemplars."""
+    return [sorted(exemplar.filtered_attributes or {}) for (point,) in collections for exemplar in point.exemplars]
 
 
 @dataclass(frozen=True)
@@ -253,6 +135,7 @@ def exponential(temporality: Any = None) -> tuple[MakeReading, ...]:
 
 
 DELTAS = (in_memory(DELTA, form=points),)
+WITHOUT_TRACE = within(NonRecordingSpan(SpanContext(0, 5, is_remote=False, trace_flags=TraceFlags(1))))
 NAN = {"k": float("nan")}
 OTHER_NAN = {"k": float("nan")}
 
@@ -261,10 +144,17 @@ DIFFERENCES = {
         counter(0, rounds=2), values, [[("int", 0)], [("int", 0)]], [[("int", 0)], []], DELTAS
     ),
     "an integer after an interval of floats": Difference(
-        one_after_the_other,
+        rounds((0.5,), (1,)),
         values,
         [[("float", 0.5)], [("int", 1)]],
         [[("float", 0.5)], [("float", 1.0)]],
+        DELTAS,
+    ),
+    "a delta of floats": Difference(
+        rounds((3, 7, 300), (7.75, 0.3)),
+        lambda collections: [point.value for found in collections for point in found],
+        [310, 8.05],
+        [310, 8.050000000000011],
         DELTAS,
     ),
     "an integer minimum": Difference(histogram([1, 2]), types("min", "max"), [int, int], [float, float]),
@@ -324,6 +214,21 @@ DIFFERENCES = {
     "the first exemplar of a bucket": Difference(histogram([3, 4, 7]), exemplars, [[4, 7]], [[3, 7]], options=ON),
     "one exemplar in an octave": Difference(
         histogram([3, 3.5, 5]), exemplars, [[3, 3.5, 5]], [[3, 5]], exponential(), options=ON
+    ),
+    "a thousand recordings outside of spans": Difference(
+        within_contexts(*[(1, Context())] * 2000, (7, within(remote(1)))), exemplars, [[7]], [[]]
+    ),
+    "long attributes of an exemplar": Difference(
+        within_contexts((1, None), attributes={"a": 1, "b": "x" * 200}),
+        filtered,
+        [["a", "b"]],
+        [["a"]],
+        options={**ON, "views": [View(instrument_name="c", attribute_keys=set())]},
+    ),
+    "a span without a trace": Difference(within_contexts((1, WITHOUT_TRACE)), exemplars, [[1]], [[]]),
+    "a context that is none": Difference(a_context_that_is_none, as_noted, [AttributeError], [None]),
+    "a filter or reservoir that raises": Difference(
+        a_filter_that_raises, as_noted, [ZeroDivisionError], [None], options={"exemplar_filter": Raising()}
     ),
     "what was recorded before a reader came": Difference(reader_in_between, as_noted, [[4]], [[7]]),
     "the end of an added reader": Difference(end_of_an_added_reader, as_noted, [[]], [["flushed", "shut down"]]),

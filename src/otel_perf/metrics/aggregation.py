@@ -45,8 +45,8 @@ class HdrHistogramAggregation(Aggregation):
     pattern leave it alone. Recordings are seen for `window` seconds and up to a sixth longer. A recording costs 2 to 3 microseconds more, and the window
     of a series up to some 2 MB at three digits, 0.5 MB at two, where values spread over a decade or two.
 
-    Negative values, which only Gauge and UpDownCounter have, count in the buckets and not in the quantiles. Observable instruments keep
-    their default aggregation, with a warning, as with the SDK's own histogram aggregations.
+    Negative values, which only Gauge and UpDownCounter have, count in the buckets, but with the stock SDK not in the quantiles. Observable
+    instruments keep their default aggregation, with a warning.
 
     Args:
         significant_digits: Precision of the quantiles: 3 for 0.1 %, 2 for 0.8 %, 1 for 3.2 %.
