@@ -262,6 +262,9 @@ class Private:
 
     private_because = "No space left on device"
 
+    def lead(self) -> None:
+        """Leads, as every new segment does at once."""
+
 
 def test_a_private_segment_is_one_line_that_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
