@@ -25,7 +25,10 @@ from tests.unit.instrumented import KINDS, Instrumented
 
 Make = Callable[..., MeterProvider]
 MOST_ASKING = 1024
-"""Recordings of a series and window that may ask for an exemplar."""
+"""Recordings of a series and window among which exemplars are looked for."""
+PATIENCE = 32
+RARELY = 8
+"""After so many recordings in a row that could not become one, one in eight is looked at."""
 ATTRIBUTES_MAX = 128
 """Bytes that an exemplar has for filtered attributes."""
 
@@ -117,9 +120,9 @@ def test_the_first_of_each_bucket_and_window_is_kept(case: str, temporality: Tem
 
 
 def test_what_is_not_eligible_takes_no_place(make_provider: Make, reader: InMemoryMetricReader) -> None:
-    """Recordings outside of sampled spans do not use up the window's exemplar, and the first one in a span gets it."""
+    """A few recordings outside of sampled spans do not use up the window's exemplar, and the first one in a span gets it."""
     instrument = Instrumented(make_provider(reader), reader, "Counter")
-    for _ in range(100):
+    for _ in range(PATIENCE // 2 - 1):
         instrument.record(1, None, within(remote(9, sampled=False)))
         instrument.record(2)
     instrument.record(3, None, within(remote(1)))
@@ -129,16 +132,21 @@ def test_what_is_not_eligible_takes_no_place(make_provider: Make, reader: InMemo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_thousand_recordings_of_a_window_may_ask(
+def test_fewer_recordings_are_looked_at_and_then_none(
     kind: str, make_provider: Make, reader: InMemoryMetricReader
 ) -> None:
-    """A series that is recorded into outside of sampled spans asks some thousand times in a window and then no more, until the next."""
+    """Outside of sampled spans a series looks at each recording, then at one in eight, and after a thousand at none until the next window."""
     instrument = Instrumented(make_provider(reader), reader, kind)
-    for before, expected in ((MOST_ASKING - 24, [7]), (MOST_ASKING, []), (MOST_ASKING - 24, [7])):
+    for before, expected in ((0, 1), (PATIENCE, 1), (MOST_ASKING - 2 * RARELY, 1), (MOST_ASKING, 0), (PATIENCE, 1)):
         for _ in range(before):
             instrument.record(1)
-        instrument.record(7, None, within(remote(1)))
-        assert values(reader) == expected
+        # In one octave, so that they compete for one exemplar whatever the kind.
+        amounts = [7 + number / 100 for number in range(RARELY)]
+        for amount in amounts:
+            instrument.record(amount, None, within(remote(1)))
+        found = values(reader)
+        assert len(found) == expected
+        assert set(found) <= set(amounts)
 
 
 def test_the_limit_of_asking_is_for_each_series(make_provider: Make, reader: InMemoryMetricReader) -> None:
