@@ -23,6 +23,7 @@ from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from prometheus_client import CollectorRegistry, start_http_server
 
 from otel_perf import MeterProvider
+from otel_perf.metrics._readers import SDK_TYPES
 from tests.peers.entry_points import AS_STOCK, STOCK, on_path
 from tests.peers.otlp import Receiver, http_receiver
 from tests.peers.program import get, run
@@ -36,8 +37,8 @@ class Exponential(PrometheusMetricReader):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        aggregation: Any = {sdk.Histogram: ExponentialBucketHistogramAggregation()}
-        self._instrument_class_aggregation.update(aggregation)
+        preferred: Any = self._instrument_class_aggregation
+        preferred[SDK_TYPES["Histogram"]] = ExponentialBucketHistogramAggregation()
 
 
 @contextmanager
