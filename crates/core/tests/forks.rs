@@ -1,66 +1,16 @@
 //! Forked workers record through the handles that they inherited, each into a lane of its own.
 
 mod fixture;
+mod forked;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use fixture::{named_segment, private_segment, until, Directory, Instrument};
+use forked::{alone, wait_for_the_end, Forked};
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::lane::Number;
 use otel_perf_core::layout::{MINIMUM_SIZE, WORKERS};
 use otel_perf_core::segment::Segment;
-
-/// One test at a time forks, so that no child inherits a lock that another test's thread holds.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A forked child; killed when dropped.
-struct Forked(libc::pid_t);
-
-impl Forked {
-    /// Forks a child that does `task` and ends without running anything of this process.
-    fn start(task: impl FnOnce()) -> Forked {
-        // SAFETY: only the calling thread goes on in the child; it runs code of this crate, which takes no lock that another
-        // thread could have held (see `alone`), and leaves by `_exit`.
-        let pid = unsafe { libc::fork() };
-        assert!(pid >= 0);
-        if pid == 0 {
-            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task)).is_ok();
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(i32::from(!done)) };
-        }
-        Forked(pid)
-    }
-
-    fn wait(&mut self) -> i32 {
-        let mut status = 0;
-        // SAFETY: the status is valid for the call.
-        unsafe { libc::waitpid(self.0, &raw mut status, 0) };
-        self.0 = 0;
-        status
-    }
-
-    fn join(mut self) {
-        assert_eq!(self.wait(), 0);
-    }
-}
-
-impl Drop for Forked {
-    fn drop(&mut self) {
-        if self.0 > 0 {
-            // SAFETY: the pid is that of a child which was not waited for yet.
-            unsafe { libc::kill(self.0, libc::SIGKILL) };
-            self.wait();
-        }
-    }
-}
-
-/// Waits in a child until it is killed, for at most 30 seconds.
-fn wait_for_the_end() {
-    std::thread::sleep(std::time::Duration::from_secs(30));
-}
 
 /// Runs `check` with segments of both kinds: with a file, and known to forked children only.
 fn with_both_kinds(check: impl Fn(&Arc<Segment>)) {
@@ -145,7 +95,7 @@ fn a_forked_child_takes_a_lane_of_its_own_and_gives_it_back_when_killed() {
         assert_eq!(alive.len(), 2);
         assert!(alive
             .iter()
-            .any(|worker| worker.pid == child.0 as u32 && worker.lane != own));
+            .any(|worker| worker.pid == child.pid() && worker.lane != own));
         drop(child);
         assert_eq!(segment.alive().len(), 1);
         assert_eq!(gauge.number("all"), Some(Number::Int(1)));
