@@ -22,7 +22,7 @@ pub enum Drop {
     Panic = 7,
     /// Amount that is no number, or attributes that are no mapping: answered as the SDK does.
     WrongType = 8,
-    /// Exemplar for which the segment had no room.
+    /// Exemplar for which the segment had no room, or which was replaced before anyone could read it.
     NoExemplar = 9,
 }
 

@@ -4,16 +4,18 @@
 //!
 //! The table is taken from the pool when the first exemplar is kept: a sixteenth of it, or as much as can be had. A slot is found by the hash
 //! of series and bucket in a set of four: the one that has the pair already, else an empty one, else the one of the oldest window. So the
-//! table never grows, and what finds no place replaces what was kept longest ago.
+//! table never grows, and what finds no place replaces what was kept longest ago. What is replaced in the window in which it was kept, so that
+//! nobody could read it, is counted as lost.
 //!
 //! A writer takes a slot by putting the time into its lock word; a second one gives up, because one exemplar is as good as the other. The
-//! lock of a writer that was killed is void after a second. The version is odd while a slot is written; a reader takes what lies between
-//! two equal even ones.
+//! lock of a writer that was killed is void after a second, and so is one that lies as far in the future. The version is odd while a slot is
+//! written; a reader takes what lies between two equal even ones.
 //!
 //! Exemplars are not taken out: each has the number of the *window* in which it was kept, collections count windows up, and every reader takes
 //! those since its last one. A series asks for one exemplar per bucket and window, see [`crate::local`].
 
 use std::collections::HashMap;
+use std::sync::atomic::fence;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::clock::monotonic_ns;
@@ -32,6 +34,8 @@ const SLOT: usize = SLOT_LINES * LINE;
 const SET_LINES: usize = WAYS * SLOT_LINES;
 /// Time after which the lock of a slot is void.
 const LOCK_NS: u64 = 1_000_000_000;
+/// What is lost by using a slot whose exemplar was kept in the current window.
+const UNREAD: u64 = 2 + u32::MAX as u64;
 
 // Word offsets within a slot.
 const LOCK: usize = 0;
@@ -108,7 +112,8 @@ pub struct Exemplar {
     pub time_unix_ns: u64,
     /// The span, if there was one.
     pub span: Option<SpanIds>,
-    /// Canonical bytes of the attributes that the series does not have; `None` if the recording had no attributes at all.
+    /// Canonical bytes of the attributes that the series does not have; `None` if the recording had no attributes at all. More than
+    /// [`ATTRIBUTES_MAX`] are not kept, not even a part of them.
     pub dropped: Option<Vec<u8>>,
 }
 
@@ -171,7 +176,8 @@ impl<'a> Exemplars<'a> {
         word.map_or(0, |word| word.fetch_add(1, AcqRel))
     }
 
-    /// Keeps an exemplar of a series and bucket; counts it if there is no table and no room for one.
+    /// Keeps an exemplar of a series and bucket; counts a loss if there is no table and no room for one, or if the exemplar takes the place of another
+    /// one that nobody could read yet.
     pub fn keep(&self, series: SeriesId, bucket: u8, exemplar: &Exemplar) {
         if self.try_keep(series, bucket, exemplar).is_none() {
             self.tables.count_drop(Drop::NoExemplar);
@@ -185,23 +191,28 @@ impl<'a> Exemplars<'a> {
         let set = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % sets;
         let start = start + set * WAYS * SLOT;
         let window = self.window();
-        let place = (0..WAYS)
+        let (reluctance, place) = (0..WAYS)
             .map(|way| start + way * SLOT)
-            .min_by_key(|at| self.reluctance(*at, series, bucket, window))?;
+            .map(|at| (self.reluctance(at, series, bucket, window), at))
+            .min()?;
         let region = self.tables.region;
         let (lock, now) = (region.u64(place + LOCK)?, monotonic_ns().max(1));
         let held = lock.load(Acquire);
-        if held != 0 && now.saturating_sub(held) < LOCK_NS || lock.compare_exchange(held, now, AcqRel, Acquire).is_err()
-        {
+        if held != 0 && now.abs_diff(held) < LOCK_NS || lock.compare_exchange(held, now, AcqRel, Acquire).is_err() {
             // Another one is being kept there.
             return Some(());
         }
         let version = region.u32(place + VERSION)?;
         let writing = version.load(Relaxed) | 1;
         version.swap(writing, AcqRel);
+        // Nothing of what follows may be seen before the version is odd; an exchange alone does not promise that.
+        fence(Release);
         self.write(place, series, bucket, window, exemplar);
         version.store(writing.wrapping_add(1), Release);
         lock.store(0, Release);
+        if reluctance == UNREAD {
+            self.tables.count_drop(Drop::NoExemplar);
+        }
         Some(())
     }
 
@@ -214,7 +225,7 @@ impl<'a> Exemplars<'a> {
         } else if kept == 0 {
             1
         } else {
-            2 + u64::from(u32::MAX - window.wrapping_sub(half(WINDOW)))
+            UNREAD - u64::from(window.wrapping_sub(half(WINDOW)))
         }
     }
 
