@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::distribution::Distribution;
-use crate::hdr::units_per_one;
+use crate::hdr::{units_per_one, Level};
 use crate::histogram::Histogram;
 use crate::instrument::{Descriptor, Kind};
 use crate::lane::{Cell, Number};
@@ -143,13 +143,14 @@ impl<'a> Scan<'a> {
         let histogram = self.histogram(series)?;
         // The sum is read before the slots, so that a mean is never too large by recordings that the count lacks.
         let sum = self.sum(series, kind, storage);
-        let (slots, coarsest) = histogram.read()?;
+        let (slots, above) = histogram.read()?;
+        let (negative, below) = if storage.has_mirror(kind) {
+            histogram.mirror().read()?
+        } else {
+            (Vec::new(), Level::Three)
+        };
         let per_one = units_per_one(&descriptor.unit);
-        let found = Distribution::new(slots, coarsest, sum, histogram.range()?, per_one);
-        if !storage.has_mirror(kind) {
-            return Some(found);
-        }
-        let (negative, _) = histogram.mirror().read()?;
+        let found = Distribution::new(slots, above.max(below), sum, histogram.range()?, per_one);
         Some(found.with_negative(negative))
     }
 
