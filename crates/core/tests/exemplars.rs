@@ -1,6 +1,7 @@
 //! What the table of exemplars keeps, replaces and loses, as one thread sees it.
 
 mod fixture;
+mod forked;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use fixture::{
     all_exemplars, descriptor, exhaust_but, number_of, numbered_exemplar, private_segment, viewed, Instrument, Random,
 };
+use forked::alone;
 use otel_perf_core::drops::Drop;
 use otel_perf_core::exemplar::{Buckets, Exemplar, SpanIds, ATTRIBUTES_MAX};
 use otel_perf_core::hdr::OCTAVES;
@@ -144,6 +146,7 @@ fn exemplars_of_a_series_come_oldest_first() {
 /// A series keeps the first recording of each bucket that is offered in a window, and asks for the next one in the next window.
 #[test]
 fn the_first_eligible_recording_of_a_bucket_and_window_wins() {
+    let _alone = alone();
     let segment = private_segment(1 << 20);
     let aggregation = Aggregation::Explicit {
         boundaries: Some(vec![10.0, 100.0]),
@@ -218,6 +221,7 @@ fn windows_are_counted_across_the_end_of_their_range() {
 /// Every reader gets each exemplar once, whatever the rhythm of the others.
 #[test]
 fn each_reader_takes_the_exemplars_since_its_last_collection() {
+    let _alone = alone();
     let segment = private_segment(1 << 20);
     let counter = descriptor(Kind::Counter, "requests", "{request}");
     let counter = Instrument::of_stream(&segment, &counter, 100, Some(Buckets::One));

@@ -3,7 +3,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One test at a time forks, so that no child inherits a lock that another test's thread holds.
+/// One test at a time forks, so that no child inherits a lock that another test's thread holds. The same goes for tests that count on an epoch: a
+/// segment that another test closes begins a new one for the whole process.
 pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
