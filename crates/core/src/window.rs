@@ -18,7 +18,7 @@ pub struct Window {
 impl Window {
     /// Takes the snapshot of now and answers what was recorded in the last `length_ns`: since the newest snapshot that is as old, or since the series
     /// began, `age_ns` ago, if that is not longer ago, or else since the oldest snapshot. So a window is at least as long as the time since the
-    /// last collection, and at most an eighth longer than asked for.
+    /// last collection, and longer than asked for by at most an eighth and the time between two collections.
     pub fn advance(&mut self, now: &Distribution, now_ns: u64, length_ns: u64, age_ns: u64) -> Distribution {
         let is_old = |(at, _): &(u64, Distribution)| now_ns.saturating_sub(*at) >= length_ns;
         while self.snapshots.get(1).is_some_and(is_old) {
