@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use fixture::{descriptor, Random};
+use fixture::{descriptor, scaled, Random};
 use otel_perf_core::attributes::{encode, Pairs, Value as Attribute};
 use otel_perf_core::instrument::Kind;
 
@@ -91,7 +91,7 @@ fn orders(random: &mut Random) -> Vec<u8> {
 fn a_damaged_segment_is_used_without_panic_and_without_hanging() {
     let scratch = segment_validation::Scratch::new();
     let mut random = Random(2025);
-    for _ in 0..3_000 {
+    for _ in 0..scaled(20_000) {
         scratch.check(&orders(&mut random));
     }
 }

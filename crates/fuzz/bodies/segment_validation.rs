@@ -9,7 +9,7 @@ use std::sync::Arc;
 use otel_perf_core::attributes::{decode, encode, Value as Attribute};
 use otel_perf_core::distribution::Distribution;
 use otel_perf_core::drops::Drop as DropReason;
-use otel_perf_core::exemplar::{Buckets, Exemplar, SpanIds};
+use otel_perf_core::exemplar::{Buckets, Exemplar, SpanIds, ATTRIBUTES_MAX};
 use otel_perf_core::hdr::Level;
 use otel_perf_core::instrument::{Descriptor, Kind};
 use otel_perf_core::lane::Number;
@@ -31,10 +31,15 @@ const KINDS: [Kind; 7] = [
     Kind::ObservableGauge,
 ];
 
+/// Cardinality limit of one of the readers.
+const SPECIAL_LIMIT: u32 = 2;
+
 /// A valid segment and a place for its damaged copies.
 pub struct Scratch {
     valid: Vec<u8>,
     directory: PathBuf,
+    /// First byte of the exemplars.
+    exemplars_at: usize,
 }
 
 impl Scratch {
@@ -57,14 +62,19 @@ impl Scratch {
             fill(&segment, kind);
         }
         let valid = std::fs::read(segment.path().unwrap()).unwrap();
+        let table = segment.region().u64(header::EXEMPLARS).unwrap().load(Ordering::Relaxed);
         segment.close();
-        Scratch { valid, directory }
+        Scratch {
+            valid,
+            directory,
+            exemplars_at: segment.geometry().line(table as u32).unwrap(),
+        }
     }
 
     /// Damages a copy of the segment as `bytes` say and uses it in every way there is.
     pub fn check(&self, bytes: &[u8]) {
         let mut damaged = self.valid.clone();
-        damage(&mut damaged, bytes);
+        damage(&mut damaged, self.exemplars_at, bytes);
         let path = self.directory.join("segment");
         let mut options = std::fs::OpenOptions::new();
         let mut file = options
@@ -112,6 +122,8 @@ fn descriptors(kind: Kind, name: &str) -> Vec<Descriptor> {
         .filter_map(|(view, aggregation)| {
             let stream = Stream {
                 view: view as u32,
+                variant: if view == 1 { SPECIAL_LIMIT } else { 0 },
+                name: if view == 1 { "renamed".into() } else { String::new() },
                 storage: aggregation.storage(kind)?,
                 aggregation,
                 ..Stream::unviewed(kind)
@@ -152,10 +164,19 @@ fn local(
     LocalSeries::new(segment, stream, id, overflow.map(Arc::clone), Vec::new())
 }
 
+/// Buckets of exemplars, of another shape for each view.
+fn buckets(descriptor: &Descriptor) -> Option<Buckets> {
+    Some(match descriptor.stream.view % 3 {
+        0 => Buckets::One,
+        1 => Buckets::Explicit(vec![0.001, 0.1, 1.0]),
+        _ => Buckets::Octaves(1e9),
+    })
+}
+
 fn fill(segment: &Arc<Segment>, kind: Kind) {
     for descriptor in descriptors(kind, "valid") {
         let id = segment.stream(&descriptor, 100).unwrap();
-        let stream = LocalStream::new(id, &descriptor, Some(Buckets::One), false);
+        let stream = LocalStream::new(id, &descriptor, buckets(&descriptor), false);
         let overflow = local(segment, &stream, segment.tables().overflow_of(id).unwrap(), None).unwrap();
         for number in 0..4 {
             let series = segment.tables().series(id, &labelled(number), 1).unwrap();
@@ -170,7 +191,7 @@ fn fill(segment: &Arc<Segment>, kind: Kind) {
 }
 
 /// Overwrites parts of a segment. Each part is a place (where to count from, how far), a length and that many bytes.
-fn damage(segment: &mut [u8], mut orders: &[u8]) {
+fn damage(segment: &mut [u8], exemplars_at: usize, mut orders: &[u8]) {
     let geometry = Geometry::of(segment.len() as u64).unwrap();
     let bases = [
         0,
@@ -183,6 +204,8 @@ fn damage(segment: &mut [u8], mut orders: &[u8]) {
         geometry.series_index_at,
         geometry.series_at,
         geometry.pool_at,
+        header::WINDOW,
+        exemplars_at,
     ];
     while let [base, low, high, len, rest @ ..] = orders {
         let place = bases[usize::from(*base) % bases.len()] + usize::from(u16::from_le_bytes([*low, *high]));
@@ -208,19 +231,50 @@ fn use_everything(segment: &Arc<Segment>) {
     let mut readers = Readers::default();
     readers.add(1, Arc::new(Preferences::of(Temporality::Cumulative)));
     readers.add(2, Arc::new(Preferences::of(Temporality::Delta)));
+    let mut special = Preferences::of(Temporality::Delta);
+    special.limit = [SPECIAL_LIMIT; 7];
+    special.aggregation = [const { Aggregation::Ewma { tau: 1.0 } }; 7];
+    readers.add(3, Arc::new(special));
     scan(segment);
     let _ = readers.collect(segment, 2, 0);
     record(segment);
     scan(segment);
-    for reader in [1, 2] {
-        readers.collect(segment, reader, 1).iter().for_each(read_point);
+    for reader in [1, 2, 3] {
+        let points = readers.collect(segment, reader, 1);
+        points.iter().for_each(|point| read_point(segment, point));
     }
     segment.close();
 }
 
-fn read_point(point: &Point) {
-    if let Value::Distribution(distribution) = &point.value {
-        use_distribution(distribution);
+/// Reads a point in the ways in which it leaves.
+fn read_point(segment: &Segment, point: &Point) {
+    read_exemplars(&point.exemplars);
+    // The collection itself may have written over it, through a histogram that is said to lie there.
+    let Some(descriptor) = segment.tables().descriptor(point.stream) else {
+        return;
+    };
+    let _ = (descriptor.exported_name(), descriptor.exported_description());
+    let Value::Distribution(distribution) = &point.value else {
+        return;
+    };
+    use_distribution(distribution);
+    match &descriptor.stream.aggregation {
+        Aggregation::Explicit {
+            boundaries: Some(boundaries),
+            ..
+        } => assert_eq!(distribution.explicit(boundaries).len(), boundaries.len() + 1),
+        Aggregation::Exponential {
+            max_size, max_scale, ..
+        } => _ = distribution.exponential(*max_size as usize, *max_scale),
+        _ => {}
+    }
+}
+
+/// No exemplar has more bytes than a slot.
+fn read_exemplars(exemplars: &[Exemplar]) {
+    for bytes in exemplars.iter().filter_map(|exemplar| exemplar.dropped.as_deref()) {
+        assert!(bytes.len() <= ATTRIBUTES_MAX);
+        let _ = decode(bytes);
     }
 }
 
@@ -233,6 +287,12 @@ fn scan(segment: &Segment) {
             tables.overflow_of(id),
             tables.descriptor(id).map(|found| found.scope_pairs()),
         );
+    }
+    let window = segment.exemplars().window();
+    for last in [window, window.wrapping_sub(1), window.wrapping_sub(u32::MAX / 2)] {
+        let found = segment.exemplars().between(last, window);
+        found.values().for_each(|of_series| read_exemplars(of_series));
+        assert!(found.is_empty() || last != window, "no window lies after the last one");
     }
     let mut scan = Scan::new(segment);
     let series: Vec<_> = scan.series().collect();
@@ -253,7 +313,8 @@ fn scan(segment: &Segment) {
 fn use_distribution(distribution: &Distribution) {
     let _ = distribution.percentiles(&[0.0, 50.0, 99.9, 100.0, f64::NAN]);
     let _ = distribution.explicit(&[0.001, 0.01, 0.1, 1.0]);
-    assert!(distribution.exponential(160, 20).positive.counts.len() <= 160);
+    let exponential = distribution.exponential(160, 20);
+    assert!(exponential.positive.counts.len() <= 160 && exponential.negative.counts.len() <= 160);
     let _ = distribution.coarsened(Level::OneHalf);
     let _ = (
         distribution.sum(),
@@ -265,18 +326,21 @@ fn use_distribution(distribution: &Distribution) {
 
 fn use_series(series: &LocalSeries) {
     for value in [0.0, 1e-9, 1e-6, 0.02, -0.021, 3.0, 1e9] {
-        series.write(Number::Float(value));
+        let value = Number::Float(value);
+        series.write(value);
+        let exemplar = Exemplar {
+            value,
+            time_unix_ns: 1,
+            span: Some(SpanIds { trace: 1, span: 2 }),
+            dropped: Some(labelled(1)),
+        };
+        if let Some(bucket) = series.wanted_bucket(value) {
+            series.keep_exemplar(bucket, &exemplar);
+        }
     }
     series.write(Number::Int(1));
-    let exemplar = Exemplar {
-        value: Number::Int(1),
-        time_unix_ns: 1,
-        span: Some(SpanIds { trace: 1, span: 2 }),
-        dropped: Some(labelled(1)),
-    };
-    if let Some(bucket) = series.wanted_bucket(exemplar.value) {
-        series.keep_exemplar(bucket, &exemplar);
-    }
+    series.observe(Number::Int(2), 1);
+    series.observe(Number::Float(0.5), 1);
 }
 
 /// Finds and makes series of all instruments and records into them.
@@ -289,7 +353,7 @@ fn record(segment: &Arc<Segment>) {
         let Some(id) = segment.stream(&descriptor, 100) else {
             continue;
         };
-        let stream = LocalStream::new(id, &descriptor, Some(Buckets::One), false);
+        let stream = LocalStream::new(id, &descriptor, buckets(&descriptor), false);
         let overflow = tables.overflow_of(id).and_then(|id| local(segment, &stream, id, None));
         for number in [0, 3, 1_000] {
             match tables.series(id, &labelled(number), 2) {
