@@ -114,7 +114,9 @@ fn each_reader_gets_the_stream_of_its_limit() {
         readers.add(reader as u64, wants(temporality, limit));
     }
     for round in 1..=2 {
-        streams.iter().for_each(|stream| add_to_sets(stream, 20));
+        for stream in &streams {
+            add_to_sets(stream, 20);
+        }
         for (reader, limit) in limits.into_iter().enumerate() {
             let each = if reader % 2 == 1 { 1 } else { round };
             let mut found = numbers(&segment, &readers.collect(&segment, reader as u64, 0));

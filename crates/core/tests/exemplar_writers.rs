@@ -89,7 +89,9 @@ fn a_slot_that_a_killed_writer_left_is_empty_until_it_is_written_again() {
         segment.exemplars().keep(SeriesId(1), 0, &numbered_exemplar(2));
         assert_eq!(number_in(&segment, 1), is_taken.then_some(2));
         // For the next round.
-        slots(&segment).iter().for_each(|slot| abandon(&segment, *slot, 0));
+        for slot in slots(&segment) {
+            abandon(&segment, slot, 0);
+        }
     }
 }
 
@@ -99,9 +101,9 @@ fn a_lock_of_the_future_is_void() {
     let segment = private_segment(MINIMUM_SIZE);
     segment.exemplars().keep(SeriesId(1), 0, &numbered_exemplar(1));
     for locked_ns in [u64::MAX, monotonic_ns() + 3_600_000_000_000] {
-        slots(&segment)
-            .iter()
-            .for_each(|slot| abandon(&segment, *slot, locked_ns));
+        for slot in slots(&segment) {
+            abandon(&segment, slot, locked_ns);
+        }
         segment.exemplars().keep(SeriesId(1), 0, &numbered_exemplar(2));
         assert_eq!(number_in(&segment, 1), Some(2));
     }
@@ -134,7 +136,9 @@ fn concurrent_writers_leave_only_whole_exemplars() {
                 segment.exemplars().next_window();
             }
         });
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         done.store(true, Release);
         reader.join().unwrap();
     });
@@ -155,7 +159,9 @@ fn killed_writers_leave_only_whole_exemplars_and_no_slot_blocked() {
     for round in 1..=rounds {
         // Numbers of one child begin where those of the last one cannot come.
         let first = round << 32;
-        let child = Forked::start(|| (first..).for_each(|number| keep(&segment, number)));
+        // It ends by itself, after a long time, in case that nobody is left to kill it.
+        let numbers = first..first + 100_000_000;
+        let child = Forked::start(|| numbers.for_each(|number| keep(&segment, number)));
         until("the child keeps exemplars", || {
             whole(&segment).iter().any(|number| *number > first + round)
         });
@@ -185,7 +191,9 @@ fn a_lock_is_void_after_a_second() {
     let segment = private_segment(MINIMUM_SIZE);
     segment.exemplars().keep(SeriesId(1), 0, &numbered_exemplar(1));
     let locked = monotonic_ns();
-    slots(&segment).iter().for_each(|slot| abandon(&segment, *slot, locked));
+    for slot in slots(&segment) {
+        abandon(&segment, slot, locked);
+    }
     until("the slot is written again", || {
         segment.exemplars().keep(SeriesId(1), 0, &numbered_exemplar(2));
         number_in(&segment, 1) == Some(2)

@@ -237,7 +237,9 @@ fn each_reader_takes_the_exemplars_since_its_last_collection() {
         chosen.add(Number::Int(1));
         if chosen.wanted_bucket(Number::Int(1)).is_some() {
             chosen.keep_exemplar(0, &exemplar(Number::Int(1)));
-            pending.iter_mut().for_each(|pending| _ = pending.insert(chosen.id().0));
+            for pending in &mut pending {
+                pending.insert(chosen.id().0);
+            }
         }
         if random.below(10) == 0 {
             let reader = 1 + random.below(2);

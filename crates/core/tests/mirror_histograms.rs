@@ -61,7 +61,9 @@ fn both_sides_of_zero_are_kept_as_the_values_say() {
                 let segment = private_segment(1 << 20);
                 let instrument = histogram(&segment, kind, "Cel", hdr(digits));
                 let series = instrument.series("one");
-                all.iter().for_each(|value| _ = series.write(Number::Float(*value)));
+                for value in &all {
+                    series.write(Number::Float(*value));
+                }
                 let found = instrument.distribution("one");
                 let expected = Distribution::of(all.iter().copied(), "Cel", level);
                 assert_eq!(found, expected);
@@ -82,7 +84,9 @@ fn buckets_and_quantiles_of_exact_slots_are_exact() {
         let mut all: Vec<i64> = (0..=random.below(300))
             .map(|_| random.below(2_000) as i64 - 1_000)
             .collect();
-        all.iter().for_each(|value| _ = series.write(Number::Int(*value)));
+        for value in &all {
+            series.write(Number::Int(*value));
+        }
         let found = instrument.distribution("one");
         all.sort_unstable();
 
@@ -117,7 +121,9 @@ fn exponential_counts(magnitudes: impl Iterator<Item = f64>, scale: i32) -> Expo
         return ExponentialBuckets::default();
     };
     let mut counts = vec![0; (indices.iter().max().unwrap() - offset) as usize + 1];
-    indices.iter().for_each(|index| counts[(index - offset) as usize] += 1);
+    for index in &indices {
+        counts[(index - offset) as usize] += 1;
+    }
     ExponentialBuckets { offset, counts }
 }
 
@@ -136,7 +142,9 @@ fn exponential_buckets_hold_on_both_sides() {
                 _ => random.below(reach[1]) as i64,
             })
             .collect();
-        all.iter().for_each(|value| _ = series.write(Number::Int(*value)));
+        for value in &all {
+            series.write(Number::Int(*value));
+        }
         let size = [2, 5, 20, 160][random.below(4)];
         let found = instrument.distribution("one").exponential(size, 20);
 
@@ -187,7 +195,9 @@ fn intervals_of_a_delta_reader_have_both_sides() {
         (vec![40], [0, 0, 1]),
         (vec![-100, 0], [1, 1, 0]),
     ] {
-        interval.iter().for_each(|value| _ = series.write(Number::Int(*value)));
+        for value in &interval {
+            series.write(Number::Int(*value));
+        }
         let points = readers.collect(&segment, 1, 0);
         let Value::Distribution(found) = &points[0].value else {
             panic!("{points:?}");
@@ -241,7 +251,9 @@ fn negative_values_without_room_go_to_the_overflow_series() {
     instrument.overflow.write(Number::Int(-3));
     exhaust_but(&segment, 0);
     let values = [-5_000, 2_000, -70_000, 1_000_000, -5_001];
-    values.iter().for_each(|value| _ = series.write(Number::Int(*value)));
+    for value in &values {
+        series.write(Number::Int(*value));
+    }
     let mut found = instrument.distributions();
     let own = found.remove(&labelled("one")).unwrap();
     assert_eq!((own.count(), own.min(), own.max()), (1, -3.0, -3.0));

@@ -106,7 +106,9 @@ fn each_storage_holds_what_its_name_says() {
                 }
                 let instrument = stream(&segment, kind, aggregation);
                 let series = instrument.series("one");
-                values.iter().for_each(|value| _ = series.write(of(*value)));
+                for value in &values {
+                    series.write(of(*value));
+                }
                 match (storage, reading(&instrument).unwrap()) {
                     (Storage::Sum, Reading::Number(found)) => assert_eq!(found, sum),
                     (Storage::Total, Reading::Total(found)) | (Storage::Last, Reading::Last(found, _)) => {
@@ -154,9 +156,9 @@ fn totals_reported_twice_in_one_round_add_up() {
         let mut before = 0;
         for reports in [vec![5, 7], vec![20], vec![10, 10, 10], vec![30], vec![30, 1]] {
             let since = next_round();
-            reports
-                .iter()
-                .for_each(|value| _ = series.observe(Number::Int(*value), since));
+            for value in &reports {
+                series.observe(Number::Int(*value), since);
+            }
             let total: i64 = reports.iter().sum();
             assert_eq!(number(&readers.collect(&segment, 1, since)), Some(Number::Int(total)));
             // A callback that reports the same total again has reported: the difference is zero.
@@ -235,7 +237,9 @@ fn deltas_of_sums_and_last_values_follow_each_other() {
             let mut readers = both_readers();
             let (mut sum, mut last) = (0, 0);
             for round in &rounds {
-                round.iter().for_each(|value| _ = series.write(Number::Int(*value)));
+                for value in round {
+                    series.write(Number::Int(*value));
+                }
                 sum += round.iter().sum::<i64>();
                 last = round.last().copied().unwrap_or(last);
                 let (total, delta) = match aggregation {
@@ -275,9 +279,9 @@ fn readers_have_aggregations_of_their_own_by_kind() {
     own.aggregation[Kind::Histogram as usize - 1] = Aggregation::Sum;
     readers.add(3, Arc::new(own));
     for round in 1..=3 {
-        streams
-            .iter()
-            .for_each(|stream| _ = stream.series("one").write(Number::Int(20)));
+        for stream in &streams {
+            stream.series("one").write(Number::Int(20));
+        }
         for (reader, own, rounds) in [(1, [0, 2], round), (2, [0, 2], 1), (3, [1, 3], 1)] {
             let points = readers.collect(&segment, reader, 0);
             let found: HashMap<_, _> = points.iter().map(|point| (point.stream, &point.value)).collect();

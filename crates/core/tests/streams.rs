@@ -282,9 +282,9 @@ fn readers_take_the_stream_whose_storage_is_theirs() {
         .into_iter()
         .map(|storage| (storage, Instrument::of_stream(&segment, &stored(storage), 100, None)))
         .collect();
-    streams
-        .values()
-        .for_each(|stream| _ = stream.series("one").write(Number::Int(30)));
+    for stream in streams.values() {
+        stream.series("one").write(Number::Int(30));
+    }
     let mut readers = Readers::default();
     for (preferred, storage) in [
         (Aggregation::Default, Some(Storage::Sum)),

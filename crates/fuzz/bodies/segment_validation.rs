@@ -165,18 +165,18 @@ fn local(
 }
 
 /// Buckets of exemplars, of another shape for each view.
-fn buckets(descriptor: &Descriptor) -> Option<Buckets> {
-    Some(match descriptor.stream.view % 3 {
+fn buckets(descriptor: &Descriptor) -> Buckets {
+    match descriptor.stream.view % 3 {
         0 => Buckets::One,
         1 => Buckets::Explicit(vec![0.001, 0.1, 1.0]),
         _ => Buckets::Octaves(1e9),
-    })
+    }
 }
 
 fn fill(segment: &Arc<Segment>, kind: Kind) {
     for descriptor in descriptors(kind, "valid") {
         let id = segment.stream(&descriptor, 100).unwrap();
-        let stream = LocalStream::new(id, &descriptor, buckets(&descriptor), false);
+        let stream = LocalStream::new(id, &descriptor, Some(buckets(&descriptor)), false);
         let overflow = local(segment, &stream, segment.tables().overflow_of(id).unwrap(), None).unwrap();
         for number in 0..4 {
             let series = segment.tables().series(id, &labelled(number), 1).unwrap();
@@ -241,7 +241,9 @@ fn use_everything(segment: &Arc<Segment>) {
     scan(segment);
     for reader in [1, 2, 3] {
         let points = readers.collect(segment, reader, 1);
-        points.iter().for_each(|point| read_point(segment, point));
+        for point in &points {
+            read_point(segment, point);
+        }
     }
     segment.close();
 }
@@ -291,7 +293,9 @@ fn scan(segment: &Segment) {
     let window = segment.exemplars().window();
     for last in [window, window.wrapping_sub(1), window.wrapping_sub(u32::MAX / 2)] {
         let found = segment.exemplars().between(last, window);
-        found.values().for_each(|of_series| read_exemplars(of_series));
+        for of_series in found.values() {
+            read_exemplars(of_series);
+        }
         assert!(found.is_empty() || last != window, "no window lies after the last one");
     }
     let mut scan = Scan::new(segment);
@@ -353,7 +357,7 @@ fn record(segment: &Arc<Segment>) {
         let Some(id) = segment.stream(&descriptor, 100) else {
             continue;
         };
-        let stream = LocalStream::new(id, &descriptor, buckets(&descriptor), false);
+        let stream = LocalStream::new(id, &descriptor, Some(buckets(&descriptor)), false);
         let overflow = tables.overflow_of(id).and_then(|id| local(segment, &stream, id, None));
         for number in [0, 3, 1_000] {
             match tables.series(id, &labelled(number), 2) {
