@@ -112,6 +112,34 @@ fn buckets_and_quantiles_of_exact_slots_are_exact() {
     }
 }
 
+/// A quantile of negative values is never too small, and at most one slot too large.
+#[test]
+fn quantiles_on_both_sides_are_the_exact_ones_up_to_one_slot() {
+    let mut random = Random(10);
+    for _ in 0..scaled(300) {
+        let mut all = values(&mut random);
+        for (digits, width) in [(1, 0.032), (2, 0.008), (3, 0.001)] {
+            let segment = private_segment(1 << 20);
+            let instrument = histogram(&segment, Kind::Gauge, "Cel", hdr(digits));
+            let series = instrument.series("one");
+            for value in &all {
+                series.write(Number::Float(*value));
+            }
+            all.sort_by(f64::total_cmp);
+            let found = instrument.distribution("one");
+            for percentile in [0.0, 10.0, 50.0, 90.0, 100.0] {
+                let rank = (percentile / 100.0 * all.len() as f64 + 0.5) as usize;
+                let exact = all[rank.clamp(1, all.len()) - 1];
+                let quantile = found.percentiles(&[percentile])[0];
+                // Recordings are rounded to a ten-thousandth.
+                let rounded = 0.5001e-4;
+                let bounds = exact - rounded..=exact + exact.abs() * width + 1e-4;
+                assert!(bounds.contains(&quantile), "{percentile} %: {quantile}, not {exact}");
+            }
+        }
+    }
+}
+
 /// The bucket of each magnitude by the definition of the data model, `(base^i, base^(i+1)]`, with exact powers of two.
 fn exponential_counts(magnitudes: impl Iterator<Item = f64>, scale: i32) -> ExponentialBuckets {
     let indices: Vec<i32> = magnitudes

@@ -321,7 +321,15 @@ fn what_a_killed_process_contributed_stays_or_goes_by_storage() {
             });
             until("the child has written", || held() == 7.0);
             drop(child);
-            let left = if storage.ends_with_worker(kind) { 0.0 } else { 7.0 };
+            // A gauge is that of a process that runs, and so is what an up-down counter counts, but not what was ever counted.
+            let goes = match storage {
+                Storage::Last => true,
+                Storage::Sum => kind == Kind::UpDownCounter,
+                Storage::Total => [Kind::ObservableUpDownCounter, Kind::ObservableGauge].contains(&kind),
+                Storage::Distribution | Storage::Mean => false,
+            };
+            assert_eq!(storage.ends_with_worker(kind), goes);
+            let left = if goes { 0.0 } else { 7.0 };
             assert_eq!(held(), left, "{kind:?} {storage:?}");
             // The next owner of the slot begins with what is left.
             series.write(Number::Int(1));
