@@ -46,7 +46,8 @@ impl Asking {
     /// Whether the next recording is one of those that are looked at, if its bucket wants an exemplar.
     #[inline]
     pub fn is_due(&self) -> bool {
-        self.refused.load(Relaxed) < PATIENCE || self.left.load(Relaxed) % RARELY == 0
+        let left = self.left.load(Relaxed);
+        left != 0 && (self.refused.load(Relaxed) < PATIENCE || left % RARELY == 0)
     }
 
     /// Whether there are recordings left.
