@@ -7,7 +7,11 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.peers.program import BIN, ROOT, environment, run
+
+pytest.importorskip("opentelemetry.instrumentation.fastapi", reason="the shop needs contrib's instrumentations")
 
 
 def segments() -> set[Path]:

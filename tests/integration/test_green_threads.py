@@ -98,7 +98,8 @@ def test_a_forked_child_counts_along(how: str) -> None:
     done = program(how, "fork", OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port()))
 
     assert done.code == 0, done.err
-    assert "Traceback" not in done.err
+    # gevent's own complaint of threads that were there before it patched (gevent issue 2041), which the interpreter prints and ignores.
+    assert all("assert len(active) == 1" in shown for shown in done.err.split("Traceback")[1:]), done.err
     assert "child 0" in done.out
     assert Scrape(done.out[done.out.index("# HELP") :]).value("c_total") == 2 * RECORDED
 
