@@ -113,7 +113,7 @@ typecheck: $(VENV)/.test ## Check types, and the stub against the native module.
 	$(BIN)/mypy src tests examples benchmarks
 	$(BIN)/python -m mypy.stubtest otel_perf._core --allowlist tests/stubtest-allowlist.txt
 
-check: lint typecheck test ## All that CI does.
+check: lint typecheck test test-oldest test-newest ## All that CI does.
 
 fmt: $(VENV)/.test ## Format Python and Rust.
 	$(BIN)/ruff format .
