@@ -13,7 +13,7 @@ from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONF
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, Resource
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_perf import _components, config
@@ -21,7 +21,7 @@ from otel_perf._logs import LazyLoggerProvider
 from otel_perf.config import Settings
 from otel_perf.environment_variables import OTEL_PERF_VIEWS_FILE
 from otel_perf.metrics import MeterProvider
-from otel_perf.segment import instance_id, open_default
+from otel_perf.segment import group_resource, open_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -152,21 +152,13 @@ class _Parts:
             readers.append(exporter if is_reader else PeriodicExportingMetricReader(exporter))
         provider = MeterProvider(
             readers,
-            self._group_resource(),
+            group_resource(self._settings, self._resource),
             views=views,
             segment=segment,
             _settings=self._settings,
             _meter_configurator=self._kwargs.get("meter_configurator") or _components.scope_configurator("meter"),
         )
         set_meter_provider(provider)
-
-    def _group_resource(self) -> Resource:
-        """The resource of the metrics: that of this process, but for the id of the group of processes whose metrics they are."""
-        own = self._resource.attributes.get(SERVICE_INSTANCE_ID)
-        if not isinstance(own, str):
-            return self._resource
-        group = instance_id(self._settings, own)
-        return self._resource if group == own else self._resource.merge(Resource({SERVICE_INSTANCE_ID: group}))
 
     def traces(self) -> None:
         """Builds the SDK's tracer provider."""

@@ -14,6 +14,8 @@ from otel_perf._core import HistogramSeries, HistogramSnapshot, SegmentError, fi
 from otel_perf.environment_variables import OTEL_PERF_SEGMENT, OTEL_PERF_SERVICE_INSTANCE_ID
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+
     from otel_perf.config import Settings
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "SegmentError",
     "default_segment",
     "find",
+    "group_resource",
     "instance_id",
     "open_default",
 ]
@@ -109,6 +112,22 @@ def instance_id(settings: Settings, own: str) -> str:
         return settings.service_instance_id
     os.environ[OTEL_PERF_SERVICE_INSTANCE_ID] = own
     return own
+
+
+def group_resource(settings: Settings, resource: Resource) -> Resource:
+    """The resource of the metrics: that of this process, but for the id of the group of processes whose metrics they are.
+
+    Args:
+        settings: The settings that the segment was opened with.
+        resource: The resource of this process.
+    """
+    from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, Resource  # noqa: PLC0415 - who reads segments needs no SDK.
+
+    own = resource.attributes.get(SERVICE_INSTANCE_ID)
+    if not isinstance(own, str):
+        return resource
+    group = instance_id(settings, own)
+    return resource if group == own else resource.merge(Resource({SERVICE_INSTANCE_ID: group}))
 
 
 def default_segment() -> Segment | None:

@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics.view import View
-from opentelemetry.sdk.resources import Resource
 
-from otel_perf import MeterProvider
 from tests.integration.test_wrapper import output_scrape
 from tests.peers.otlp import RECEIVERS, attributes_of
 from tests.peers.program import run
@@ -25,19 +22,6 @@ VIEWS: list[dict[str, Any]] = [
 ]
 
 
-def takes_views() -> bool:
-    """Whether the meter provider of this build honours views."""
-    try:
-        MeterProvider(resource=Resource({}), shutdown_on_exit=False, views=[View(instrument_name="a")]).shutdown()
-    except ValueError:
-        return False
-    return True
-
-
-with_views = pytest.mark.skipif(not takes_views(), reason="the meter provider of this build refuses views")
-
-
-@with_views
 @pytest.mark.parametrize("name", ["v.json", "v.yaml"])
 def test_views_of_a_file_shape_what_is_exported(name: str, tmp_path: Path) -> None:
     """With OTEL_PERF_VIEWS_FILE a metric leaves under the name and with the attributes of its view."""
@@ -106,7 +90,6 @@ def test_a_configuration_file_sends_all_signals(protocol: str, tmp_path: Path) -
         assert [attributes_of(resource)["service.name"] for resource in resources] == ["filed"] * 3
 
 
-@with_views
 def test_views_of_a_configuration_file_shape_what_is_exported(tmp_path: Path) -> None:
     """The views of a configuration file apply to what the collector gets."""
     file = tmp_path / "c.yaml"

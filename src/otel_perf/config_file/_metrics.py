@@ -79,7 +79,7 @@ def build(
     configurator = section.meter_configurator_development
     return MeterProvider(
         readers,
-        resource,
+        segments.group_resource(settings, resource),
         # Always one, so that the environment is not asked.
         TraceBasedExemplarFilter() if chosen is None else factories._create_exemplar_filter(chosen),  # type: ignore[arg-type]
         views=views,
