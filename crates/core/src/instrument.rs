@@ -24,18 +24,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds, by number.
+    pub const ALL: [Kind; 7] = [
+        Kind::Counter,
+        Kind::UpDownCounter,
+        Kind::Histogram,
+        Kind::Gauge,
+        Kind::ObservableCounter,
+        Kind::ObservableUpDownCounter,
+        Kind::ObservableGauge,
+    ];
+
     /// The kind with this number.
-    pub const fn from_number(number: u8) -> Option<Kind> {
-        Some(match number {
-            1 => Kind::Counter,
-            2 => Kind::UpDownCounter,
-            3 => Kind::Histogram,
-            4 => Kind::Gauge,
-            5 => Kind::ObservableCounter,
-            6 => Kind::ObservableUpDownCounter,
-            7 => Kind::ObservableGauge,
-            _ => return None,
-        })
+    pub fn from_number(number: u8) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// Its name as the OpenTelemetry API writes it.
@@ -53,7 +55,7 @@ impl Kind {
 
     /// The kind with this name.
     pub fn named(name: &str) -> Option<Kind> {
-        (1..=7).filter_map(Kind::from_number).find(|kind| kind.name() == name)
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Whether the kind is a callback's.

@@ -194,7 +194,7 @@ impl LocalSeries {
     pub fn try_add(&self, amount: Number) -> bool {
         match self.plain_cell() {
             Some(cell) => {
-                self.add_alone(cell, amount);
+                self.add_to(cell, amount, true);
                 true
             }
             None => self.try_add_unasked(amount),
@@ -204,13 +204,13 @@ impl LocalSeries {
     #[inline(never)]
     fn try_add_unasked(&self, amount: Number) -> bool {
         self.unasked_cell(amount)
-            .map(|cell| self.add_alone(cell, amount))
+            .map(|cell| self.add_to(cell, amount, true))
             .is_some()
     }
 
     #[inline(always)]
-    fn add_alone(&self, cell: &Cell, amount: Number) {
-        if cell.add(amount, true) {
+    fn add_to(&self, cell: &Cell, amount: Number, alone: bool) {
+        if cell.add(amount, alone) {
             self.segment.tables().mark_float(self.id);
         }
     }
@@ -258,7 +258,7 @@ impl LocalSeries {
             return false;
         };
         histogram.widen_range(float);
-        self.add_alone(cell, value);
+        self.add_to(cell, value, true);
         // Last, because whatever follows a locked instruction waits for it.
         slot.count();
         true

@@ -2,11 +2,11 @@
 
 mod fixture;
 
-use std::os::unix::fs::{symlink, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 
-use fixture::{named_segment, Directory, Random};
+use fixture::{named_segment, write_segment, Directory, Random};
 use otel_perf_core::error::SegmentError;
 use otel_perf_core::layout::{header, LAYOUT_VERSION_OFFSET, MAXIMUM_SIZE, MINIMUM_SIZE};
 use otel_perf_core::segment::Segment;
@@ -14,15 +14,7 @@ use otel_perf_core::segment::Segment;
 /// A file of mode 0600 with these bytes.
 fn file(directory: &Directory, bytes: &[u8]) -> PathBuf {
     let path = directory.path().join("segment");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .unwrap();
-    std::io::Write::write_all(&mut file, bytes).unwrap();
+    write_segment(&path, bytes);
     path
 }
 

@@ -5,12 +5,13 @@ mod fixture;
 mod forked;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
 use fixture::{
-    all_exemplars, named_segment, number_of, numbered_exemplar, private_segment, viewed, Directory, Instrument, Random,
+    all_exemplars, named_segment, number_of, numbered_exemplar, private_segment, viewed, write_segment, Directory,
+    Instrument, Random,
 };
 use forked::alone;
 use otel_perf_core::drops::Drop;
@@ -90,22 +91,9 @@ impl Valid {
     fn damaged(&self, at: usize, bytes: &[u8]) -> Arc<Segment> {
         let mut damaged = self.bytes.clone();
         damaged[at..at + bytes.len()].copy_from_slice(bytes);
-        write(&self.path, &damaged);
+        write_segment(&self.path, &damaged);
         Arc::new(Segment::attach(&self.path).unwrap())
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .unwrap();
-    std::io::Write::write_all(&mut file, bytes).unwrap();
 }
 
 /// What a reader gets of each stream: the sum of all values of its points.

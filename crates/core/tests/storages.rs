@@ -16,16 +16,6 @@ use otel_perf_core::scan::{Reading, Scan};
 use otel_perf_core::segment::Segment;
 use otel_perf_core::stream::{Aggregation, Storage};
 
-const KINDS: [Kind; 7] = [
-    Kind::Counter,
-    Kind::UpDownCounter,
-    Kind::Histogram,
-    Kind::Gauge,
-    Kind::ObservableCounter,
-    Kind::ObservableUpDownCounter,
-    Kind::ObservableGauge,
-];
-
 fn explicit() -> Aggregation {
     Aggregation::Explicit {
         boundaries: Some(vec![10.0]),
@@ -95,7 +85,7 @@ fn each_storage_holds_what_its_name_says() {
             }
         };
         let (sum, last) = (of(values.iter().sum()), of(values[values.len() - 1]));
-        for kind in KINDS {
+        for kind in Kind::ALL {
             for aggregation in aggregations() {
                 let Some(storage) = aggregation.storage(kind) else {
                     continue;
@@ -130,7 +120,7 @@ fn each_storage_holds_what_its_name_says() {
 /// An aggregation that a kind of instrument cannot have is kept nowhere, as in the SDK, which exports no histograms of callbacks.
 #[test]
 fn aggregations_choose_a_storage_by_kind() {
-    for kind in KINDS {
+    for kind in Kind::ALL {
         assert_eq!(Aggregation::Drop.storage(kind), None);
         assert!(Aggregation::Default
             .storage(kind)
@@ -301,7 +291,7 @@ fn readers_have_aggregations_of_their_own_by_kind() {
 fn what_a_killed_process_contributed_stays_or_goes_by_storage() {
     let _alone = alone();
     let directory = Directory::new();
-    for kind in KINDS {
+    for kind in Kind::ALL {
         for aggregation in aggregations() {
             let Some(storage) = aggregation.storage(kind) else {
                 continue;

@@ -21,16 +21,6 @@ use otel_perf_core::segment::Segment;
 use otel_perf_core::stream::{Aggregation, Stream};
 use otel_perf_core::tables::{SeriesId, StreamId};
 
-const KINDS: [Kind; 7] = [
-    Kind::Counter,
-    Kind::UpDownCounter,
-    Kind::Histogram,
-    Kind::Gauge,
-    Kind::ObservableCounter,
-    Kind::ObservableUpDownCounter,
-    Kind::ObservableGauge,
-];
-
 /// Cardinality limit of one of the readers.
 const SPECIAL_LIMIT: u32 = 2;
 
@@ -58,7 +48,7 @@ impl Scratch {
         let (segment, reason) = Segment::create_in(&directory, MINIMUM_SIZE, "fuzz").unwrap();
         assert!(reason.is_none(), "{reason:?}");
         let segment = Arc::new(segment);
-        for kind in KINDS {
+        for kind in Kind::ALL {
             fill(&segment, kind);
         }
         let valid = std::fs::read(segment.path().unwrap()).unwrap();
@@ -350,7 +340,7 @@ fn use_series(series: &LocalSeries) {
 /// Finds and makes series of all instruments and records into them.
 fn record(segment: &Arc<Segment>) {
     let tables = segment.tables();
-    let names = KINDS
+    let names = Kind::ALL
         .into_iter()
         .flat_map(|kind| ["valid", "new"].map(|name| (kind, name)));
     for descriptor in names.flat_map(|(kind, name)| descriptors(kind, name)) {

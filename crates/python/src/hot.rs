@@ -6,7 +6,6 @@
 //! descriptor is called, which the descriptor has checked. A function answers a new reference, or null with an exception set.
 
 use std::ptr;
-use std::sync::Arc;
 
 use otel_perf_core::drops::Drop;
 use otel_perf_core::lane::Number;
@@ -22,6 +21,7 @@ use crate::exemplars::{Recorder, Recording};
 use crate::gate::Gate;
 use crate::hooks;
 use crate::instruments::Instrument;
+use crate::lookup::owned;
 use crate::number::{number, plain_number, refused, Accepts};
 
 type Object = *mut ffi::PyObject;
@@ -117,11 +117,9 @@ unsafe fn follow_up(inner: &impl Recorder, series: &LocalSeries, amount: Number,
     for other in series.also() {
         other.write(amount);
     }
-    // SAFETY: every `LocalSeries` is in an `Arc`; the new reference keeps it alive while Python code runs, as it does from here on. The arguments
-    // are live objects or null, the GIL is held.
+    // SAFETY: the series is alive, and Python code runs from here on. The arguments are live objects or null, the GIL is held.
     unsafe {
-        Arc::increment_strong_count(series);
-        let series = Arc::from_raw(series);
+        let series = owned(series);
         let py = Python::assume_attached();
         let amount_given = Bound::from_borrowed_ptr(py, given.amount);
         let attributes = Bound::from_borrowed_ptr_or_opt(py, given.attributes);
@@ -155,10 +153,7 @@ pub fn observe(
     let series = unsafe {
         inner
             .series(py, attributes.map_or(ptr::null_mut(), Bound::as_ptr))
-            .map(|series| {
-                Arc::increment_strong_count(series);
-                Arc::from_raw(series)
-            })
+            .map(|series| owned(series))
     };
     if let Some(series) = series {
         let mut followed = series.observe(amount, since_ns);

@@ -17,7 +17,7 @@ use crate::dict::Borrowed;
 use crate::exemplars::Recorder;
 use crate::gate::Gate;
 use crate::hooks;
-use crate::lookup::{is_plain, Lookup};
+use crate::lookup::{is_plain, owned, Lookup};
 use crate::streams::{ExemplarFilter, StreamEntry, Streams, Wanted};
 
 /// What all instruments share.
@@ -176,12 +176,7 @@ impl Instrument {
             // SAFETY: an exact dict, the GIL is held; the pairs become owned before Python code may run.
             if unsafe { borrowed.fill(dict.as_ptr()) } {
                 // SAFETY: the GIL is held; comparing plain objects runs no Python code; every `LocalSeries` is in an `Arc`.
-                let known = unsafe {
-                    (*self.lookup.get()).by_content(py, &borrowed).map(|found| {
-                        Arc::increment_strong_count(found);
-                        Arc::from_raw(found)
-                    })
-                };
+                let known = unsafe { (*self.lookup.get()).by_content(py, &borrowed).map(|found| owned(found)) };
                 if known.is_some() {
                     return known;
                 }

@@ -138,6 +138,18 @@ struct Entry {
     series: Arc<LocalSeries>,
 }
 
+/// A reference to a series that keeps it alive while Python code runs.
+///
+/// # Safety
+/// The series is alive; every `LocalSeries` is in an `Arc`.
+pub unsafe fn owned(series: *const LocalSeries) -> Arc<LocalSeries> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Arc::increment_strong_count(series);
+        Arc::from_raw(series)
+    }
+}
+
 /// Caches of one instrument.
 #[derive(Default)]
 pub struct Lookup {

@@ -23,10 +23,11 @@ impl LocalSeries {
             self.segment.count_drop(Drop::Corrupt);
             return false;
         };
+        let alone = self.exclusive.load(Relaxed);
         match self.stream.storage {
-            Storage::Sum => self.add_to(cell, value),
+            Storage::Sum => self.add_to(cell, value, alone),
             Storage::Total | Storage::Last => cell.set(value, monotonic_ns()),
-            Storage::Mean => cell.add_to_mean(value.as_f64(), self.exclusive.load(Relaxed)),
+            Storage::Mean => cell.add_to_mean(value.as_f64(), alone),
             Storage::Distribution => self.record_signed(value),
         }
         self.stream.followed || !self.also.is_empty() || self.asks_for(value)
@@ -85,15 +86,9 @@ impl LocalSeries {
         self.asking.refuse();
     }
 
-    fn add_to(&self, cell: &Cell, amount: Number) {
-        if cell.add(amount, self.exclusive.load(Relaxed)) {
-            self.segment.tables().mark_float(self.id);
-        }
-    }
-
     fn add_to_sum(&self, amount: Number) {
         match self.cell() {
-            Some(cell) => self.add_to(cell, amount),
+            Some(cell) => self.add_to(cell, amount, self.exclusive.load(Relaxed)),
             None => self.segment.count_drop(Drop::Corrupt),
         }
     }
