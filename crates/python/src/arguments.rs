@@ -21,6 +21,32 @@ pub struct Arguments {
     pub context: Object,
 }
 
+/// The arguments of a usual call: the amount, and attributes where the method has them, all by position.
+///
+/// # Safety
+/// The calling convention, see `hot.rs`.
+// A part of every recording.
+#[allow(clippy::inline_always)]
+#[inline(always)]
+pub unsafe fn usual_arguments(
+    names: &[&str],
+    args: *const Object,
+    nargs: ffi::Py_ssize_t,
+    kwnames: Object,
+) -> Option<Arguments> {
+    if !kwnames.is_null() || nargs != 1 && (nargs != 2 || names.len() != 3) {
+        return None;
+    }
+    // SAFETY: `args` holds `nargs` objects.
+    unsafe {
+        Some(Arguments {
+            amount: *args,
+            attributes: if nargs == 2 { *args.add(1) } else { ptr::null_mut() },
+            context: ptr::null_mut(),
+        })
+    }
+}
+
 /// The arguments of a recording method whose parameters have these names, the amount first; `Err` is the answer of a call with wrong ones.
 ///
 /// # Safety
@@ -33,16 +59,9 @@ pub unsafe fn arguments(
     nargs: ffi::Py_ssize_t,
     kwnames: Object,
 ) -> Result<Arguments, Object> {
-    if kwnames.is_null() && (nargs == 1 || nargs == 2 && names.len() == 3) {
-        // SAFETY: `args` holds `nargs` objects.
-        unsafe {
-            let attributes = if nargs == 2 { *args.add(1) } else { ptr::null_mut() };
-            return Ok(Arguments {
-                amount: *args,
-                attributes,
-                context: ptr::null_mut(),
-            });
-        }
+    // SAFETY: passed on as received.
+    if let Some(given) = unsafe { usual_arguments(names, args, nargs, kwnames) } {
+        return Ok(given);
     }
     // SAFETY: passed on as received; the GIL is held.
     unsafe {

@@ -14,7 +14,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::type_object::PyTypeInfo;
 
-use crate::arguments::{arguments, raise, Arguments};
+use crate::arguments::{arguments, raise, usual_arguments, Arguments};
 use crate::bound::{BoundCounter, BoundGauge, BoundHistogram, BoundUpDownCounter};
 use crate::classes::{Counter, Gauge, Histogram, UpDownCounter};
 use crate::exemplars::{Recorder, Recording};
@@ -190,14 +190,13 @@ macro_rules! method {
             unsafe {
                 let slf = Borrowed::from_ptr(Python::assume_attached(), slf).cast_unchecked::<$class>();
                 let inner = &slf.get().inner;
-                if kwnames.is_null() && (nargs == 1 || nargs == 2 && $parameters.len() == 3) {
-                    if let Some(amount) = usual_amount(*args, $accepts) {
+                if let Some(given) = usual_arguments($parameters, args, nargs, kwnames) {
+                    if let Some(amount) = usual_amount(given.amount, $accepts) {
                         if inner.is_closed() {
                             return none();
                         }
-                        let attributes = if nargs == 2 { *args.add(1) } else { ptr::null_mut() };
                         if inner
-                            .last_series(attributes)
+                            .last_series(given.attributes)
                             .is_some_and(|series| series.$write(amount))
                         {
                             return none();
