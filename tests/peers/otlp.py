@@ -44,6 +44,16 @@ class Receiver:
         with self._arrived:
             assert self._arrived.wait_for(lambda: bool(predicate()), timeout), "nothing like that arrived"
 
+    def signals_of_one_program(self) -> list[dict[str, Any]]:
+        """Resource attributes of metrics, traces and logs, after a look at what ``tests.integration.apps.signals`` has sent: one of each, in one trace."""
+        assert self.points()["app", "app.count", frozenset()].as_int == 1
+        (spans,), (logs,) = self.spans, self.logs
+        (span,) = spans.resource_spans[0].scope_spans[0].spans
+        (record,) = logs.resource_logs[0].scope_logs[0].log_records
+        assert (span.name, record.body.string_value, record.trace_id) == ("work", "hello", span.trace_id)
+        senders = (self.requests[-1].resource_metrics[0], spans.resource_spans[0], logs.resource_logs[0])
+        return [attributes_of(sender.resource) for sender in senders]
+
     def points(self, request: int = -1) -> dict[tuple[str, str, frozenset[tuple[str, Any]]], Any]:
         """Points of one request by scope name, metric name and attributes."""
         return flatten(self.requests[request])

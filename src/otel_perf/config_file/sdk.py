@@ -175,13 +175,8 @@ class _Setup:
         from opentelemetry.configuration import _tracer_provider as factories  # noqa: PLC0415 - as above.
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415 - as above.
 
-        provider: Any = None
-        with _problems_at(self._document, "tracer_provider"):
-            bare = replace(section, processors=[])
-            provider = factories.create_tracer_provider(bare, resource, self._model.attribute_limits)
-            self._undo[id(provider)] = provider.shutdown
-        make = factories._create_span_exporter
-        exporters = self._exporters("tracer_provider", section.processors, make)
+        provider = self._without_processors("tracer_provider", section, factories.create_tracer_provider, resource)
+        exporters = self._exporters("tracer_provider", section.processors, factories._create_span_exporter)
 
         def finish() -> None:
             for processor, exporter in zip(section.processors, exporters, strict=True):
@@ -208,13 +203,8 @@ class _Setup:
         from opentelemetry.configuration import _logger_provider as factories  # noqa: PLC0415 - as above.
         from opentelemetry.sdk._logs import export  # noqa: PLC0415 - as above.
 
-        provider: Any = None
-        with _problems_at(self._document, "logger_provider"):
-            bare = replace(section, processors=[])
-            provider = factories.create_logger_provider(bare, resource, self._model.attribute_limits)
-            self._undo[id(provider)] = provider.shutdown
-        make = factories._create_log_record_exporter
-        exporters = self._exporters("logger_provider", section.processors, make)
+        provider = self._without_processors("logger_provider", section, factories.create_logger_provider, resource)
+        exporters = self._exporters("logger_provider", section.processors, factories._create_log_record_exporter)
 
         def finish() -> None:
             for processor, exporter in zip(section.processors, exporters, strict=True):
@@ -235,6 +225,16 @@ class _Setup:
             set_logger_provider(provider)
 
         return finish
+
+    def _without_processors(
+        self, name: str, section: Any, create: Callable[..., Any], resource: Resource | None
+    ) -> Any:
+        """The provider of a section, whose processors are made later; None, with a problem, if that fails."""
+        provider: Any = None
+        with _problems_at(self._document, name):
+            provider = create(replace(section, processors=[]), resource, self._model.attribute_limits)
+            self._undo[id(provider)] = provider.shutdown
+        return provider
 
     def _exporters(self, section: str, processors: list[Any], make: Callable[[Any], Any]) -> list[Any]:
         """Makes the exporters of processors, which are made later: they measure themselves from their first moment."""

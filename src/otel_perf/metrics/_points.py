@@ -63,6 +63,7 @@ class PointBuilder:
             The data, or None if there is no point.
         """
         scopes: dict[InstrumentationScope, list[Metric]] = {}
+        collect = partial(self._exemplars.collect, reader) if self._exemplars.in_use else None
         for stream, shape, points in metrics:
             descriptor, scope = self._describe(stream)
             kind, name, description = descriptor["kind"], descriptor["name"], descriptor["description"]
@@ -72,7 +73,6 @@ class PointBuilder:
                 window = descriptor.get("window") or options.aggregation[kind][3]
                 description = f"Quantiles of {name} over the last {window:g} s"
                 name = f"{name}.quantile"
-            collect = partial(self._exemplars.collect, reader) if self._exemplars.in_use else None
             data = _SHAPES[shape](points, time_ns, temporality, kind in _MONOTONIC, collect)
             metric = Metric(name=name, description=description, unit=descriptor["unit"], data=data)
             scopes.setdefault(scope, []).append(metric)

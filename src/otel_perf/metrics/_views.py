@@ -151,8 +151,8 @@ class Views:
             # Storage and limit, each with what the first reader that wants them makes of the view.
             wanted: dict[tuple[int, int], Stated] = {}
             stated_limit = getattr(view, "_aggregation_cardinality_limit", None)
+            is_default = selector.aggregation == DEFAULT
             for reader in readers:
-                is_default = selector.aggregation == ("default",)
                 effective = reader.aggregation[kind] if is_default else selector.aggregation
                 storage = _core.storage(kind, effective)
                 if storage is not None:
