@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.peers.contrib import needs
 from tests.peers.otlp import RECEIVERS, attributes_of
 from tests.peers.program import BIN, get, run, started
 from tests.peers.prometheus import Scrape, free_port, scrape_when
@@ -53,8 +54,7 @@ def output_scrape(out: str) -> Scrape:
     return Scrape(out[out.index("# HELP") :])
 
 
-@needs_contrib
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [pytest.param(name, marks=needs(name.split()[0])) for name in SERVERS])
 def test_requests_sent_are_requests_counted(server: str) -> None:
     """Every request of a server is counted by route and status on one endpoint, whichever worker answered it."""
     port, metrics = free_port(), free_port()

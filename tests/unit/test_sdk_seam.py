@@ -231,7 +231,14 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     ),
     (
         imported("opentelemetry.exporter.prometheus", "PrometheusMetricReader").__init__,
-        ["disable_target_info", "prefix", "scope_info_enabled", "resource_attribute_filter", "registry"],
+        [
+            "disable_target_info",
+            "prefix",
+            "scope_info_enabled",
+            "resource_attribute_filter",
+            "registry",
+            *(["cardinality_limits"] if LIMITS else []),
+        ],
     ),
     (imported(f"{FILE}._tracer_provider", "create_tracer_provider"), ["config", "resource", "global_attribute_limits"]),
     (imported(f"{FILE}._logger_provider", "create_logger_provider"), ["config", "resource", "global_attribute_limits"]),
