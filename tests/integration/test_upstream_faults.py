@@ -283,10 +283,15 @@ def forking(*arguments: str) -> dict[str, Any]:
     return found
 
 
+def test_no_child_hangs_that_is_forked_during_a_collection() -> None:
+    """A child that is forked while a thread collects records and collects itself; on the stock SDK it waits for ever for the lock of that thread."""
+    assert forking("ours", "collecting") == {"code": 0}
+    assert forking("stock", "collecting") == {"code": -signal.SIGALRM}
+
+
 def test_no_child_hangs_that_is_forked_while_others_record() -> None:
-    """Of 200 children that are forked while threads record and collect none hangs; on the stock SDK one of the first does."""
+    """Of 200 children that are forked while threads record and collect none hangs; on the stock SDK most do, but by chance, so it is not tried."""
     assert forking("ours", "busy", "200") == {"forks": 200, "last": 0}
-    assert forking("stock", "busy", "200")["last"] == -signal.SIGALRM
 
 
 def test_nothing_is_counted_twice_after_a_fork() -> None:
