@@ -29,6 +29,14 @@ from tests.peers.otlp import Receiver, http_receiver
 from tests.peers.program import get, run
 from tests.peers.prometheus import Scrape
 
+SHOWN = {
+    "scraped exponential histograms": "test_an_exponential_histogram_does_not_break_the_scrape",
+    "scraped scopes that share a name": "test_scopes_that_share_a_name_keep_their_labels",
+    "a scrape after a flush": "test_what_a_flush_has_collected_is_not_scraped_again",
+    "a fork during a collection": "test_no_child_hangs_that_is_forked_during_a_collection",
+}
+"""Those that docs/differences.md names, each with the test that shows it."""
+
 OURS, THEIRS = MeterProvider, sdk.MeterProvider
 
 
