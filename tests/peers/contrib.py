@@ -10,6 +10,4 @@ import pytest
 def needs(*names: str) -> pytest.MarkDecorator:
     """Skips a test where one of these instrumentations is not installed."""
     missing = [name for name in names if find_spec(f"opentelemetry.instrumentation.{name}") is None]
-    return pytest.mark.skipif(
-        bool(missing), reason=f"no instrumentation of {', '.join(missing)} for this OpenTelemetry"
-    )
+    return pytest.mark.skipif(bool(missing), reason=f"not installed, contrib's instrumentation of {', '.join(missing)}")
