@@ -6,9 +6,12 @@ BENCH_VENV := .venv-bench
 FUZZ_SECONDS ?= 60
 # Variables, because a comma would end an argument of `quietly`.
 DEMO_EXTRAS := otlp,demo
-TEST_EXTRAS := $(DEMO_EXTRAS),views,file-config,test,test-contrib,lint
-MATRIX_EXTRAS := otlp,views,file-config,test
+MATRIX := oldest newest
 MATRIX_WHEELS := target/wheels/matrix
+MATRIX_TESTS := tests/unit tests/conformance tests/property tests/integration
+newest_EXTRAS := otlp,views,file-config,test
+oldest_EXTRAS := $(newest_EXTRAS),demo,test-contrib
+TEST_EXTRAS := $(oldest_EXTRAS),lint
 BENCH_EXTRAS := otlp,bench
 BENCH_ALONE := $(BENCH_VENV)/alone
 BENCH_WHEELS := target/wheels/bench
@@ -23,8 +26,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench bench-record bench-views bench-memory \
-	bench-startup bench-accuracy fuzz clean
+.PHONY: help tools demo test test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench bench-record \
+	bench-views bench-memory bench-startup bench-accuracy fuzz clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,24 +87,25 @@ test-rust: tools
 test-python: $(VENV)/.test
 	$(BIN)/python -m pytest --quiet
 
-# Each supported OpenTelemetry has an environment of its own with the wheel, so that what is tested is what users get. What needs contrib's packages is
-# skipped there.
+# The oldest and the newest OpenTelemetry have an environment each, with the wheel and not the sources, so that what is tested is what users get.
 $(MATRIX_WHEELS)/.built: $(VENV)/.ready $(NATIVE) $(PYTHON_SOURCES)
 	@echo "Building the wheel ..."
 	@mkdir -p $(@D) && rm -f $(@D)/*.whl
 	$(call quietly,$(BIN)/maturin build --release --interpreter $(BIN)/python --out $(@D))
 	@touch $@
 
-$(VENV)-%/.test: constraints-%.txt $(PACKAGING) $(MATRIX_WHEELS)/.built
+$(MATRIX:%=$(VENV)-%/.test): $(VENV)-%/.test: $(VENV)-%/.ready constraints-%.txt $(MATRIX_WHEELS)/.built
 	@echo "Installing the wheel beside the $* OpenTelemetry ..."
-	@$(PYTHON) -m venv $(@D)
 	@{ cat constraints-$*.txt; grep -v '^opentelemetry-' constraints.txt; } >$(@D)/constraints.txt
-	$(call quietly,PIP_CONSTRAINT=$(@D)/constraints.txt $(@D)/bin/pip install "$$(echo $(MATRIX_WHEELS)/*.whl)[$(MATRIX_EXTRAS)]")
+	$(call quietly,PIP_CONSTRAINT=$(@D)/constraints.txt $(@D)/bin/pip install "$$(echo $(MATRIX_WHEELS)/*.whl)[$($*_EXTRAS)]")
 	$(call quietly,$(@D)/bin/pip install --force-reinstall --no-deps $(MATRIX_WHEELS)/*.whl)
 	@touch $@
 
-test-oldest test-newest: test-%: $(VENV)-%/.test ## Run the Python tests with the oldest or newest OpenTelemetry that is supported.
-	$(VENV)-$*/bin/python -m pytest --quiet
+test-oldest: $(VENV)-oldest/.test ## Run the tests that depend on OpenTelemetry with the oldest that is supported.
+	PYTHONPATH= $(VENV)-oldest/bin/python -m pytest --quiet $(MATRIX_TESTS)
+
+test-newest: $(VENV)-newest/.test ## Run them with the newest, without what contrib has not released for it.
+	PYTHONPATH= $(VENV)-newest/bin/python -m pytest --quiet $(MATRIX_TESTS)
 
 lint: $(VENV)/.test ## Check formatting and style of Python and Rust.
 	$(BIN)/ruff format --check .
@@ -150,4 +154,4 @@ fuzz: tools ## Fuzz attribute bytes and segment validation, FUZZ_SECONDS (60) ea
 	@rm -rf /dev/shm/otel_perf-fuzz-*
 
 clean: ## Remove everything that was built.
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(BENCH_VENV) target
+	rm -rf $(VENV) $(MATRIX:%=$(VENV)-%) $(BENCH_VENV) target

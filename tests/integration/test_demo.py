@@ -7,11 +7,10 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
+from tests.peers.contrib import needs
 from tests.peers.program import BIN, ROOT, environment, run
 
-pytest.importorskip("opentelemetry.instrumentation.fastapi", reason="the shop needs contrib's instrumentations")
+pytestmark = needs("fastapi", "httpx", "sqlite3")
 
 
 def segments() -> set[Path]:

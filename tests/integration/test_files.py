@@ -124,11 +124,10 @@ def test_a_refused_configuration_file_is_one_log_line(tmp_path: Path) -> None:
 
 def test_a_file_switches_an_instrumentation_off(tmp_path: Path) -> None:
     """An instrumentation that the file switches off is not started by the wrapper either; the others are."""
-    pytest.importorskip("opentelemetry.instrumentation.flask")
     file = tmp_path / "c.yaml"
-    file.write_text('file_format: "1.0"\ninstrumentation/development: {python: {flask: {enabled: false}}}\n')
+    file.write_text('file_format: "1.0"\ninstrumentation/development: {python: {fastapi: {enabled: false}}}\n')
     code = (
-        "from opentelemetry.instrumentation.flask import FlaskInstrumentor as F\n"
+        "from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor as F\n"
         "from opentelemetry.instrumentation.requests import RequestsInstrumentor as R\n"
         "print(F().is_instrumented_by_opentelemetry, R().is_instrumented_by_opentelemetry)"
     )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.integration.apps import flask_app
+from tests.peers.contrib import needs
 from tests.peers.otlp import RECEIVERS, Receiver
 from tests.peers.program import BIN, Finished, get, run, started
 from tests.peers.prometheus import Scrape, free_port, scrape_when
@@ -113,9 +114,9 @@ def test_nothing_is_loaded_that_should_have_been_patched_first(exporter: str) ->
     assert done.code == 0, done.err
 
 
+@needs("flask")
 def test_gunicorns_gevent_workers_count_together() -> None:
     """Requests to two gevent workers, which patch after they are forked, are all counted on one endpoint."""
-    pytest.importorskip("opentelemetry.instrumentation.flask")
     port, metrics = free_port(), free_port()
     name = "http_server_request_duration_seconds_count"
     url = f"http://127.0.0.1:{port}"

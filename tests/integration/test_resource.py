@@ -141,6 +141,24 @@ def test_the_metrics_keep_their_id_when_a_child_takes_over(way: str, receiver: R
     assert child != parent
 
 
+def test_the_metrics_of_a_configuration_file_keep_their_id(receiver: Receiver, tmp_path: Path) -> None:
+    """A spawned child that takes over exports under the id of the first process also if a file configures both."""
+
+    def exporter(signal: str) -> str:
+        return f"{{otlp_http: {{endpoint: '{receiver.endpoint}/v1/{signal}'}}}}"
+
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        'file_format: "1.0"\nresource: {detection/development: {detectors: [{service: }]}}\n'
+        f"meter_provider: {{readers: [{{periodic: {{interval: 3600000, exporter: {exporter('metrics')}}}}}]}}\n"
+        f"tracer_provider: {{processors: [{{batch: {{exporter: {exporter('traces')}}}}}]}}\n"
+    )
+    done = run("-m", APP, "spawn", OTEL_CONFIG_FILE=str(file), READY=str(tmp_path / "ready"))
+
+    assert counts(receiver) == [1, 11], done.err
+    assert set(ids(receiver)) == {spans(receiver)["parent"]} != {spans(receiver)["child"]}
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_an_id_of_ones_own_is_that_of_all(way: str, receiver: Receiver, tmp_path: Path) -> None:
     """An id in OTEL_RESOURCE_ATTRIBUTES is that of the metrics before and after a child takes over."""

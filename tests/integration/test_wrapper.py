@@ -6,18 +6,15 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.peers.contrib import needs
 from tests.peers.otlp import RECEIVERS
 from tests.peers.program import BIN, get, run, started
 from tests.peers.prometheus import Scrape, free_port, scrape_when
-
-CONTRIB = find_spec("opentelemetry.instrumentation.requests") is not None
-needs_contrib = pytest.mark.skipif(not CONTRIB, reason="contrib's instrumentations are not installed")
 
 COUNT = ("-m", "tests.integration.apps.count")
 STABLE: dict[str, Any] = {"OTEL_SEMCONV_STABILITY_OPT_IN": "http", "OTEL_PYTHON_EXCLUDED_URLS": "health"}
@@ -53,8 +50,7 @@ def output_scrape(out: str) -> Scrape:
     return Scrape(out[out.index("# HELP") :])
 
 
-@needs_contrib
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [pytest.param(name, marks=needs(name.split()[0])) for name in SERVERS])
 def test_requests_sent_are_requests_counted(server: str) -> None:
     """Every request of a server is counted by route and status on one endpoint, whichever worker answered it."""
     port, metrics = free_port(), free_port()
@@ -76,7 +72,6 @@ def test_requests_sent_are_requests_counted(server: str) -> None:
     assert found.total(name, http_response_status_code="404", http_route=route) == 19
 
 
-@needs_contrib
 def test_outgoing_requests_are_counted() -> None:
     """The requests library's calls are counted by status."""
     done = run("-m", "tests.integration.apps.requests_client", **STABLE, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port()))

@@ -103,8 +103,8 @@ def test_everything_that_is_accepted_is_honoured(tmp_path: Path) -> None:
         print(type(provider).__module__, provider.segment.service_name)
         print({key: attributes.get(key) for key in ("service.name", "gone", "n", "region")})
         periodic, pull = provider._metric_readers
-        def limits(reader): return {k.__name__: v for k, v in reader._instrument_class_cardinality_limit.items()}
-        print(sorted(limits(periodic).items())[:2], limits(pull)["_Counter"])
+        def limits(reader): return {k.__name__: v for k, v in reader._instrument_class_cardinality_limit.items() if v != 2000}
+        print(sorted(limits(periodic).items())[:2], limits(pull))
         print(periodic._export_interval_millis, periodic._export_timeout_millis)
         print(sorted({t.name for t in periodic._instrument_class_temporality.values()}))
         print(type(provider._sdk_config.exemplar_filter).__name__)
@@ -128,7 +128,7 @@ def test_everything_that_is_accepted_is_honoured(tmp_path: Path) -> None:
     assert done.out.splitlines() == [
         "otel_perf.metrics._provider shop",
         "{'service.name': 'shop', 'gone': None, 'n': 5, 'region': 'here'}",
-        "[('_Counter', 9), ('_Gauge', 8)] 7",
+        "[('_Counter', 9), ('_Gauge', 8)] {'_Counter': 7}",
         "60000 86400000",
         "['CUMULATIVE', 'DELTA']",
         "AlwaysOffExemplarFilter",
@@ -250,16 +250,15 @@ def test_a_taken_port_is_one_log_line(tmp_path: Path) -> None:
 
 def test_instrumentations_of_the_file_are_not_started_again(tmp_path: Path) -> None:
     """Those of the file are started with its options or switched off, and the wrapper leaves them alone."""
-    pytest.importorskip("opentelemetry.instrumentation.flask")
     code = """
         import os, otel_perf; otel_perf.configure()
-        from opentelemetry.instrumentation.flask import FlaskInstrumentor
-        print(FlaskInstrumentor().is_instrumented_by_opentelemetry, os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"])
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+        print(FastAPIInstrumentor().is_instrumented_by_opentelemetry, os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"])
     """
-    text = HEAD + "instrumentation/development: {python: {flask: {}, requests: {enabled: false}}}"
+    text = HEAD + "instrumentation/development: {python: {fastapi: {}, requests: {enabled: false}}}"
     done = script(tmp_path, text, code, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="redis")
 
-    assert (done.out, done.err) == ("True redis,flask,requests\n", "")
+    assert (done.out, done.err) == ("True redis,fastapi,requests\n", "")
 
 
 @pytest.mark.parametrize(

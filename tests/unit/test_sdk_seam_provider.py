@@ -15,6 +15,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, InMemoryMetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry
 
@@ -160,6 +161,18 @@ def test_the_prometheus_reader_keeps_what_it_collects_in_a_queue() -> None:
     assert type(reader._collector._metrics_datas) is deque
     source = inspect.getsource(type(reader._collector))
     assert set(re.findall(r"_metrics_datas\.(\w+)", source)) == {"append", "popleft"}
+
+
+def test_the_prometheus_reader_says_which_labels_it_adds() -> None:
+    """What the reader adds of resource and scope to each point is asked of its collector, whose methods follow the reader's arguments."""
+    scope = InstrumentationScope("s", "1", attributes={"team": "a"})
+    shown: Any = PrometheusMetricReader(registry=CollectorRegistry(), resource_attribute_filter="r".__eq__)
+    hidden: Any = PrometheusMetricReader(registry=CollectorRegistry(), scope_info_enabled=False)
+
+    assert "otel_scope_team" in shown._collector._build_scope_attrs(scope)
+    assert hidden._collector._build_scope_attrs(scope) == {}
+    assert shown._collector._build_resource_attrs(Resource({"r": 1, "q": 2})) == {"r": 1}
+    assert hidden._collector._build_resource_attrs(Resource({"r": 1})) == {}
 
 
 def test_the_periodic_reader_has_an_export_lock() -> None:

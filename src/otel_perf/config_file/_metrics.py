@@ -49,7 +49,7 @@ def build(
         section: Its part of the configuration.
         exporters: Exporter of each reader, None where the reader is none that exports periodically.
         views: The views.
-        resource: The resource of all signals.
+        resource: The resource of this process.
         settings: Settings with the name of the service.
         undo: Takes what ends the parts again, each by its id.
 

@@ -11,7 +11,7 @@ import math
 import threading
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry.sdk.metrics._internal.point import ExponentialHistogram, ExponentialHistogramDataPoint
 from opentelemetry.sdk.metrics.export import Histogram, HistogramDataPoint, Metric, MetricsData, Sum
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+_Member: TypeAlias = "tuple[list[Metric], int, InstrumentationScope]"
+"""A metric of a family: the list that it is in, where, and its scope."""
+
 _MODULE = "opentelemetry.exporter.prometheus"
-_SCOPE_PREFIX = "otel_scope_"
 _EXPONENT_MAX = 1023
 
 
@@ -42,11 +45,16 @@ def adapt(reader: Any, collect: Callable[..., MetricsData | None]) -> Callable[.
     Returns:
         What it has to collect with.
     """
-    reader._collector._metrics_datas = _Latest()
+    collector = reader._collector
+    latest = collector._metrics_datas = _Latest()
 
     def collect_for_prometheus(*arguments: Any, **kwargs: Any) -> MetricsData | None:
         data = collect(*arguments, **kwargs)
-        return None if data is None else for_prometheus(data)
+        if data is None:
+            # What this thread has flushed before would be shown again.
+            latest.clear()
+            return None
+        return for_prometheus(data, collector)
 
     return collect_for_prometheus
 
@@ -61,6 +69,7 @@ class _Latest(threading.local):
         self._data: deque[MetricsData] = deque(maxlen=1)
         self.append = self._data.append
         self.popleft = self._data.popleft
+        self.clear = self._data.clear
 
     def __len__(self) -> int:
         return len(self._data)
@@ -69,25 +78,27 @@ class _Latest(threading.local):
         return self._data[index]
 
 
-def for_prometheus(data: MetricsData) -> MetricsData:
+def for_prometheus(data: MetricsData, collector: Any) -> MetricsData:
     """The same data as the stock reader can show it.
 
     Args:
         data: What was collected.
+        collector: What the reader translates it with.
 
     Returns:
-        Data without exponential histograms, in which all metrics of one family have one description and the same label names.
+        Data without exponential histograms, in which all metrics of one family have one description and the same label names. What can be shown as
+        it is is not copied.
     """
     resources = []
     for resource in data.resource_metrics:
         scopes = [(scope, [_explicit(metric) for metric in scope.metrics]) for scope in resource.scope_metrics]
-        families: dict[tuple[str, str, str], list[tuple[list[Metric], int, InstrumentationScope]]] = {}
+        families: dict[tuple[str, str, str], list[_Member]] = {}
         for scope, metrics in scopes:
             for index, metric in enumerate(metrics):
                 families.setdefault(_family(metric), []).append((metrics, index, scope.scope))
         for members in families.values():
             if len(members) > 1:
-                _make_uniform(members)
+                _make_uniform(members, collector, resource.resource)
         made = [replace(scope, metrics=metrics) for scope, metrics in scopes]
         resources.append(replace(resource, scope_metrics=made))
     return MetricsData(resource_metrics=resources)
@@ -104,29 +115,30 @@ def _family(metric: Metric) -> tuple[str, str, str]:
     return sanitize_full_name(metric.name), map_unit(metric.unit or ""), kind
 
 
-def _make_uniform(members: list[tuple[list[Metric], int, InstrumentationScope]]) -> None:
-    """Gives the metrics of one family the description of the first that has one, and all of their points the same label names.
-
-    An empty label is in Prometheus the same as none.
-    """
+def _make_uniform(members: list[_Member], collector: Any, resource: Resource) -> None:
+    """Gives the metrics of one family the description of the first that has one, and all of them the same label names."""
     from opentelemetry.exporter.prometheus._mapping import sanitize_attribute  # noqa: PLC0415 - as above.
 
     description = next((found for metrics, at, _ in members if (found := metrics[at].description)), "")
+    of_resource = collector._build_resource_attrs(resource)
     labels: list[set[str]] = []
     for metrics, at, scope in members:
-        of_scope = {sanitize_attribute(_SCOPE_PREFIX + key) for key in scope.attributes or ()}
-        of_points = {
-            sanitize_attribute(key) for point in metrics[at].data.data_points for key in point.attributes or ()
-        }
-        labels.append(of_scope | of_points)
+        # Also what the reader adds itself, which an empty label would hide.
+        keys = {*of_resource, *collector._build_scope_attrs(scope)}
+        keys.update(*(point.attributes or () for point in metrics[at].data.data_points))
+        labels.append({sanitize_attribute(key) for key in keys})
     everywhere = set().union(*labels)
     for (metrics, at, _), own in zip(members, labels, strict=True):
         missing = dict.fromkeys(sorted(everywhere - own), "")
         metric = metrics[at]
-        points: Any = metric.data.data_points
+        data: Any = metric.data
         if missing:
-            points = [replace(point, attributes={**missing, **(point.attributes or {})}) for point in points]
-        metrics[at] = replace(metric, description=description, data=replace(metric.data, data_points=points))
+            # The reader gives the labels of one point to all points of the metric, empty, which to Prometheus is the same as none.
+            first, *others = data.data_points
+            first = replace(first, attributes={**missing, **(first.attributes or {})})
+            data = replace(data, data_points=[first, *others])
+        if missing or metric.description != description:
+            metrics[at] = replace(metric, description=description, data=data)
 
 
 def _explicit(metric: Metric) -> Metric:
@@ -139,14 +151,19 @@ def _explicit(metric: Metric) -> Metric:
 
 
 def _explicit_point(point: ExponentialHistogramDataPoint) -> HistogramDataPoint:
-    """The point with buckets that end at powers of two, which are bounds of exponential buckets at every scale, so that all counts are exact."""
+    """The point with buckets that end at powers of two, all of which are bounds of exponential buckets at scale 0 and above, so that counts are exact.
+
+    At lower scales they are those powers that are bounds. Values below zero are counted at zero, the lowest bound.
+    """
     counts: dict[int, int] = {}
-    for number, count in enumerate(point.positive.bucket_counts):
-        index = point.positive.offset + number
-        exponent = (index >> point.scale) + 1 if point.scale >= 0 else (index + 1) << -point.scale
+    step = 1 << max(-point.scale, 0)
+    finer = max(point.scale, 0)
+    for index, count in enumerate(point.positive.bucket_counts, point.positive.offset):
         if count:
+            exponent = ((index >> finer) + 1) * step
             counts[exponent] = counts.get(exponent, 0) + count
-    exponents = range(min(counts), min(max(counts), _EXPONENT_MAX) + 1) if counts else range(0)
+    # What is above the largest power that is a number is left to the last bucket, which has no end.
+    exponents = range(min(counts), min(max(counts), _EXPONENT_MAX) + 1, step) if counts else range(0)
     at_zero = point.zero_count + sum(point.negative.bucket_counts)
     below = [at_zero, *(counts.get(exponent, 0) for exponent in exponents)]
     return HistogramDataPoint(

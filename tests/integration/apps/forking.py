@@ -1,7 +1,7 @@
 """Forks with our provider or the SDK's, given by the first argument, and prints a line of JSON.
 
-``busy N``: forks up to N times while threads record and collect, and records in each child; stops at the first that hangs. ``counted``: records before
-and after a fork, and collects in both processes.
+``busy N``: forks up to N times while threads record and collect, and records in each child; stops at the first that hangs. ``collecting``: forks while a
+thread is in the middle of a collection, and records and collects in the child. ``counted``: records before and after a fork, and collects in both processes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from opentelemetry.metrics import Observation
 from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -69,6 +70,30 @@ def busy() -> dict[str, Any]:
     return {"forks": len(codes), "last": codes[-1]}
 
 
+def collecting() -> dict[str, Any]:
+    """Forks while a callback runs that ends after the child has. The reader's own lock, which the SDK does not renew, is left out."""
+    began, may_end, parent = threading.Event(), threading.Event(), os.getpid()
+
+    def callback(_: object) -> list[Observation]:
+        if os.getpid() == parent:
+            began.set()
+            may_end.wait()
+        return []
+
+    def child() -> None:
+        counter.add(1)
+        reader.collect()
+
+    meter.create_observable_gauge("g", [callback])
+    collects = threading.Thread(target=reader.collect)
+    collects.start()
+    began.wait()
+    code = forked(child)
+    may_end.set()
+    collects.join()
+    return {"code": code}
+
+
 def counted() -> dict[str, Any]:
     """What parent and child export."""
     read, write = os.pipe()
@@ -82,4 +107,4 @@ def counted() -> dict[str, Any]:
     return {"code": code, "child": int(os.read(read, 20)), "parent": total()}
 
 
-print(json.dumps({"busy": busy, "counted": counted}[sys.argv[2]]()))
+print(json.dumps({"busy": busy, "collecting": collecting, "counted": counted}[sys.argv[2]]()))

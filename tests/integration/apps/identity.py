@@ -18,6 +18,8 @@ from typing import Any
 
 from opentelemetry import metrics, trace
 
+from otel_perf.segment import default_segment
+
 
 def record(amount: int, name: str) -> None:
     """Adds, makes a span, and exports both."""
@@ -29,9 +31,14 @@ def record(amount: int, name: str) -> None:
 
 
 def child(parent: int) -> None:
-    """Records when the parent is gone, as a worker does that takes over."""
+    """Records when the parent is gone, as a worker does that takes over.
+
+    Of a process that is killed the children may get another parent before its last thread has given back the lock of who leads.
+    """
+    segment = default_segment()
+    assert segment is not None
     Path(os.environ["READY"]).touch()
-    while os.getppid() == parent:
+    while os.getppid() == parent or not segment.lead():
         time.sleep(0.01)
     record(10, "child")
     os._exit(0)
