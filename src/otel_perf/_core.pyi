@@ -1,6 +1,6 @@
 """Native core: segments, instruments and collection. Everything here records or reads shared memory; nothing exports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, final
@@ -391,16 +391,27 @@ class Collector:
     def now_ns() -> int:
         """Monotonic time in nanoseconds, on the clock that stamps what callbacks report."""
 
-    def collect(self, reader: int, since_ns: int) -> tuple[int, list[tuple[int, str, list[tuple[Any, ...]]]]]:
-        """Time and points of a reader by stream; the scan runs without the GIL.
+    def collect(
+        self,
+        reader: int,
+        since_ns: int,
+        made: Sequence[tuple[str, str, str, str, list[tuple[Mapping[str, Any], float]]]] = ...,
+    ) -> tuple[int, list[tuple[int | None, str, str, str, str, bool, bool, list[tuple[Any, ...]]]]]:
+        """Time and metrics of a reader; the scan runs without the GIL.
 
         Args:
             reader: The reader's number.
             since_ns: Reports of this process's callbacks that are older are left out.
+            made: What is made at collection and not recorded, in the scope ``otel_perf``: name, description, unit, class name of the kind (an
+                observable one), and values by attributes, those of sums since the segment was made.
 
         Returns:
-            Time in nanoseconds since the epoch, and for each stream its number, the shape of its points (``sum``, ``gauge``, ``explicit``,
-            ``exponential`` or ``quantile``) and the points.
+            Time in nanoseconds since the epoch, and for each metric the number of its stream (None for those of `made`), the shape of its points
+            (``sum``, ``gauge``, ``explicit`` or ``exponential``), name, description, unit, whether it is monotonic, whether its points are deltas,
+            and the points.
+
+        Raises:
+            ValueError: A kind of `made` is unknown.
         """
 
 @final

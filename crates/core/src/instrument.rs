@@ -99,14 +99,25 @@ impl Descriptor {
         put_text(&mut out, self.name.as_bytes());
         put_text(&mut out, self.unit.as_bytes());
         put_text(&mut out, self.description.as_bytes());
-        put_text(&mut out, self.scope_name.as_bytes());
-        for optional in [&self.scope_version, &self.scope_schema_url] {
-            out.push(u8::from(optional.is_some()));
-            put_text(&mut out, optional.as_deref().unwrap_or("").as_bytes());
-        }
-        put_text(&mut out, &self.scope_attributes);
+        self.put_scope(&mut out);
         self.stream.encode(&mut out);
         out
+    }
+
+    /// The bytes that say which scope this is.
+    pub fn scope_identity(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.put_scope(&mut out);
+        out
+    }
+
+    fn put_scope(&self, out: &mut Vec<u8>) {
+        put_text(out, self.scope_name.as_bytes());
+        for optional in [&self.scope_version, &self.scope_schema_url] {
+            out.push(u8::from(optional.is_some()));
+            put_text(out, optional.as_deref().unwrap_or("").as_bytes());
+        }
+        put_text(out, &self.scope_attributes);
     }
 
     /// Identity followed by the advice.

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod local;
 pub mod lock;
 pub mod mapping;
+pub mod metric;
 pub mod pool;
 pub mod reader;
 pub mod region;

@@ -57,7 +57,8 @@ impl Preferences {
         &self.aggregation[kind as usize - 1]
     }
 
-    fn is_delta(&self, kind: Kind) -> bool {
+    /// Whether the points of a kind of instrument are those since the last collection.
+    pub fn is_delta(&self, kind: Kind) -> bool {
         self.temporality[kind as usize - 1] == Temporality::Delta
     }
 }

@@ -190,6 +190,11 @@ impl Segment {
         }
     }
 
+    /// When it was made, nanoseconds since the epoch.
+    pub fn created_unix_ns(&self) -> u64 {
+        self.region().u64(header::CREATED).map_or(0, |at| at.load(Relaxed))
+    }
+
     /// The file's path, if it has one.
     pub fn path(&self) -> Option<&Path> {
         self.mapping.path()
@@ -339,7 +344,7 @@ pub fn find_in(directory: &Path, service: Option<&str>) -> Vec<PathBuf> {
         let Ok(segment) = Segment::attach(&path) else {
             continue;
         };
-        let created = segment.region().u64(header::CREATED).map_or(0, |at| at.load(Relaxed));
+        let created = segment.created_unix_ns();
         if service.is_none_or(|service| segment.service() == service) && segment.is_used() {
             found.push((created, path));
         }
@@ -362,7 +367,7 @@ pub fn reap_in(directory: &Path, grace_ns: u64) -> usize {
         let Ok(segment) = Segment::attach(&entry.path()) else {
             continue;
         };
-        let created = segment.region().u64(header::CREATED).map_or(0, |at| at.load(Relaxed));
+        let created = segment.created_unix_ns();
         if !segment.is_used()
             && created.saturating_add(grace_ns) < unix_ns()
             && std::fs::remove_file(entry.path()).is_ok()

@@ -1,24 +1,34 @@
-//! `Collector`: the points of a reader as tuples, from which Python builds the SDK's data points.
+//! `Collector`: the metrics of a reader as tuples, from which Python builds the SDK's data points.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use otel_perf_core::clock::{monotonic_ns, unix_ns};
 use otel_perf_core::exemplar::Exemplar;
-use otel_perf_core::instrument::Descriptor;
-use otel_perf_core::reader::{Point, Preferences, Readers, Temporality, Value};
+use otel_perf_core::instrument::Kind;
+use otel_perf_core::lane::Number;
+use otel_perf_core::metric::{self, DataPoint, Metric, Scope, Shape};
+use otel_perf_core::reader::{Preferences, Readers, Temporality, Value};
 use otel_perf_core::segment::Segment as CoreSegment;
-use otel_perf_core::stream::{Aggregation, Storage};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyMapping, PyTuple};
 
 use crate::attributes;
-use crate::distribution::number;
+use crate::distribution::{number, number_of};
 use crate::segment::{kind_of, Segment};
 use crate::streams::aggregation;
 
-/// Most exemplars of a point of an exponential histogram.
-const EXPONENTIAL_EXEMPLARS: usize = 20;
+/// What is made at collection and not recorded: name, description, unit, kind, and values by attributes, those of sums since the segment was made.
+type Made<'py> = (
+    String,
+    String,
+    String,
+    String,
+    Vec<(Bound<'py, PyMapping>, Bound<'py, PyAny>)>,
+);
+
+/// A point of what is made: reader, name, attributes.
+type MadePoint = (u64, String, Vec<u8>);
 
 /// See `_core.pyi`.
 #[pyclass(frozen, module = "otel_perf._core")]
@@ -29,6 +39,8 @@ pub struct Collector {
     preferences: Mutex<HashMap<u64, Arc<Preferences>>>,
     /// One dict a series, made once.
     attributes: Mutex<HashMap<u32, Py<PyDict>>>,
+    /// Sums made at collection, as each delta reader has seen them last.
+    seen: Mutex<HashMap<MadePoint, Number>>,
     default_boundaries: Vec<f64>,
 }
 
@@ -45,6 +57,7 @@ impl Collector {
             readers: Mutex::default(),
             preferences: Mutex::default(),
             attributes: Mutex::default(),
+            seen: Mutex::default(),
             default_boundaries,
         }
     }
@@ -77,175 +90,132 @@ impl Collector {
         monotonic_ns()
     }
 
-    /// The points of a reader by stream: `(time, [(stream, shape, [point, ...]), ...])`.
-    fn collect<'py>(&self, py: Python<'py>, reader: u64, since_ns: u64) -> PyResult<(u64, Bound<'py, PyList>)> {
-        let metrics = PyList::empty(py);
-        let Some(preferences) = locked(&self.preferences).get(&reader).cloned() else {
-            return Ok((unix_ns(), metrics));
-        };
-        let points = py.detach(|| locked(&self.readers).collect(&self.segment, reader, since_ns));
-        let time = points.first().map_or_else(unix_ns, |point| point.time_unix_ns);
-        for group in points.chunk_by(|a, b| a.stream == b.stream) {
-            let id = group[0].stream;
-            let Some(descriptor) = self.segment.tables().descriptor(id) else {
-                continue;
+    /// The metrics of a reader: `(time, [(stream, shape, name, description, unit, monotonic, delta, [point, ...]), ...])`.
+    #[pyo3(signature = (reader, since_ns, made=Vec::new()))]
+    fn collect<'py>(
+        &self,
+        py: Python<'py>,
+        reader: u64,
+        since_ns: u64,
+        made: Vec<Made<'py>>,
+    ) -> PyResult<(u64, Bound<'py, PyList>)> {
+        let out = PyList::empty(py);
+        let metrics = self.metrics(py, reader, since_ns, &made)?;
+        let time = metrics.iter().find_map(|metric| metric.points.first());
+        let time = time.map_or_else(unix_ns, |point| point.time_unix_ns);
+        for metric in &metrics {
+            let bounds = match &metric.shape {
+                Shape::Explicit { boundaries, .. } => PyTuple::new(py, boundaries)?,
+                _ => PyTuple::empty(py),
             };
-            let Some(aggregation) = preferences.aggregation(&descriptor) else {
-                continue;
+            let points = PyList::empty(py);
+            for point in &metric.points {
+                points.append(self.point(py, point, &metric.shape, &bounds)?)?;
+            }
+            let (shape, monotonic, delta) = match metric.shape {
+                Shape::Sum { monotonic, delta } => ("sum", monotonic, delta),
+                Shape::Gauge => ("gauge", false, false),
+                Shape::Explicit { delta, .. } => ("explicit", false, delta),
+                Shape::Exponential { delta, .. } => ("exponential", false, delta),
             };
-            let shape = Shape::of(&descriptor, aggregation, &preferences, &self.default_boundaries);
-            let bounds = PyTuple::new(py, shape.boundaries())?;
-            let out = PyList::empty(py);
-            for point in group {
-                out.append(self.point(py, point, &shape, &bounds)?)?;
-            }
-            metrics.append((id.0, shape.name(), out))?;
-            if let Aggregation::Hdr { quantiles, .. } = aggregation {
-                self.quantiles(py, &metrics, group, quantiles)?;
-            }
+            let stream = metric.stream.map(|stream| stream.0);
+            out.append((
+                stream,
+                shape,
+                &metric.name,
+                &metric.description,
+                &metric.unit,
+                monotonic,
+                delta,
+                points,
+            ))?;
         }
-        Ok((time, metrics))
-    }
-}
-
-/// How the points of a stream leave.
-enum Shape {
-    Sum,
-    Gauge,
-    Explicit {
-        boundaries: Vec<f64>,
-        record_min_max: bool,
-    },
-    Exponential {
-        max_size: usize,
-        max_scale: i32,
-        record_min_max: bool,
-    },
-}
-
-impl Shape {
-    fn of(descriptor: &Descriptor, aggregation: &Aggregation, preferences: &Preferences, default: &[f64]) -> Shape {
-        let histogram = match aggregation {
-            // A view of ours leaves the shape to the reader.
-            Aggregation::Hdr { .. } => preferences.histogram(descriptor.kind),
-            stated => stated,
-        };
-        match (descriptor.stream.storage, histogram) {
-            (_, Aggregation::Ewma { .. }) | (Storage::Last | Storage::Mean, _) => Shape::Gauge,
-            (Storage::Sum | Storage::Total, _) => Shape::Sum,
-            (
-                Storage::Distribution,
-                Aggregation::Exponential {
-                    max_size,
-                    max_scale,
-                    record_min_max,
-                },
-            ) => Shape::Exponential {
-                max_size: *max_size as usize,
-                max_scale: *max_scale,
-                record_min_max: *record_min_max,
-            },
-            (Storage::Distribution, stated) => {
-                let (boundaries, record_min_max) = match stated {
-                    Aggregation::Explicit {
-                        boundaries,
-                        record_min_max,
-                    } => (boundaries.as_deref(), *record_min_max),
-                    _ => (None, true),
-                };
-                let boundaries = boundaries.or(descriptor.boundaries.as_deref()).unwrap_or(default);
-                Shape::Explicit {
-                    boundaries: boundaries.to_vec(),
-                    record_min_max,
-                }
-            }
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Shape::Sum => "sum",
-            Shape::Gauge => "gauge",
-            Shape::Explicit { .. } => "explicit",
-            Shape::Exponential { .. } => "exponential",
-        }
-    }
-
-    fn boundaries(&self) -> &[f64] {
-        match self {
-            Shape::Explicit { boundaries, .. } => boundaries,
-            _ => &[],
-        }
-    }
-
-    /// Of the exemplars, oldest first, those that a point of this shape carries: the last one of each explicit bucket, a few of an exponential
-    /// histogram, none of zero, and the last one otherwise. The SDK's reservoirs have these sizes.
-    fn choose<'a>(&self, exemplars: &'a [Exemplar]) -> Vec<&'a Exemplar> {
-        match self {
-            Shape::Sum | Shape::Gauge => exemplars.last().into_iter().collect(),
-            Shape::Explicit { boundaries, .. } => {
-                let mut last = BTreeMap::new();
-                for exemplar in exemplars {
-                    let value = exemplar.value.as_f64();
-                    last.insert(boundaries.partition_point(|boundary| *boundary < value), exemplar);
-                }
-                last.into_values().collect()
-            }
-            Shape::Exponential { max_size, .. } => {
-                let nonzero: Vec<_> = exemplars
-                    .iter()
-                    .filter(|exemplar| exemplar.value.as_f64() != 0.0)
-                    .collect();
-                let most = EXPONENTIAL_EXEMPLARS.min(*max_size);
-                nonzero[nonzero.len().saturating_sub(most)..].to_vec()
-            }
-        }
+        Ok((time, out))
     }
 }
 
 impl Collector {
-    fn attributes_of<'py>(&self, py: Python<'py>, point: &Point) -> PyResult<Bound<'py, PyDict>> {
-        if let Some(known) = locked(&self.attributes).get(&point.series.0) {
-            return Ok(known.bind(py).clone());
+    /// The metrics of a reader, and then what was made at collection; the segment is read without the GIL.
+    fn metrics(&self, py: Python<'_>, reader: u64, since_ns: u64, made: &[Made<'_>]) -> PyResult<Vec<Metric>> {
+        let Some(preferences) = locked(&self.preferences).get(&reader).cloned() else {
+            return Ok(Vec::new());
+        };
+        let mut metrics = py.detach(|| {
+            let points = locked(&self.readers).collect(&self.segment, reader, since_ns);
+            metric::metrics(&self.segment, points, &preferences, &self.default_boundaries)
+        });
+        let scope = Arc::new(Scope {
+            name: "otel_perf".to_owned(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            ..Scope::default()
+        });
+        for metric in made.iter().filter(|metric| !metric.4.is_empty()) {
+            metrics.push(self.made(&preferences, reader, &scope, metric)?);
         }
-        let bytes = self.segment.attribute_bytes(point.series).unwrap_or_default();
-        let dict = attributes::to_dict(py, &bytes)?;
-        locked(&self.attributes).insert(point.series.0, dict.clone().unbind());
-        Ok(dict)
+        Ok(metrics)
     }
 
-    /// Appends the quantiles of a group as a family of their own.
-    fn quantiles(
-        &self,
-        py: Python<'_>,
-        metrics: &Bound<'_, PyList>,
-        group: &[Point],
-        quantiles: &[f64],
-    ) -> PyResult<()> {
-        let out = PyList::empty(py);
-        for point in group {
-            for (quantile, value) in quantiles.iter().zip(&point.quantiles) {
-                let attributes = self.attributes_of(py, point)?.copy()?;
-                attributes.set_item("quantile", quantile.to_string())?;
-                out.append((attributes, point.start_unix_ns, *value, py.None(), py.None()))?;
+    fn made(&self, preferences: &Preferences, reader: u64, scope: &Arc<Scope>, made: &Made<'_>) -> PyResult<Metric> {
+        let (name, description, unit, kind, values) = made;
+        let kind = kind_of(kind)?;
+        let delta = preferences.is_delta(kind);
+        let shape = match kind {
+            Kind::ObservableGauge => Shape::Gauge,
+            _ => Shape::Sum {
+                monotonic: kind == Kind::ObservableCounter,
+                delta,
+            },
+        };
+        let start = if shape == Shape::Gauge {
+            0
+        } else {
+            self.segment.created_unix_ns()
+        };
+        let now = unix_ns();
+        let mut points = Vec::new();
+        for (attributes, value) in values {
+            let attributes = attributes::canonical(attributes)?;
+            let mut value = number_of(value)?;
+            if delta && shape != Shape::Gauge {
+                let key = (reader, name.clone(), attributes.clone());
+                let before = locked(&self.seen).insert(key, value);
+                value = before.map_or(value, |before| value.minus(before));
             }
+            points.push(DataPoint::of(attributes, start, now, value));
         }
-        if !out.is_empty() {
-            metrics.append((group[0].stream.0, "quantile", out))?;
+        Ok(Metric {
+            scope: Arc::clone(scope),
+            name: name.clone(),
+            description: description.clone(),
+            unit: unit.clone(),
+            shape,
+            points,
+            stream: None,
+        })
+    }
+
+    fn attributes_of<'py>(&self, py: Python<'py>, point: &DataPoint) -> PyResult<Bound<'py, PyDict>> {
+        let Some(series) = point.series else {
+            return attributes::to_dict(py, &point.attributes);
+        };
+        if let Some(known) = locked(&self.attributes).get(&series.0) {
+            return Ok(known.bind(py).clone());
         }
-        Ok(())
+        let dict = attributes::to_dict(py, &point.attributes)?;
+        locked(&self.attributes).insert(series.0, dict.clone().unbind());
+        Ok(dict)
     }
 
     fn point<'py>(
         &self,
         py: Python<'py>,
-        point: &Point,
+        point: &DataPoint,
         shape: &Shape,
         bounds: &Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let attributes = self.attributes_of(py, point)?;
-        let (start, series) = (point.start_unix_ns, point.series.0);
-        let exemplars = exemplars(py, &shape.choose(&point.exemplars))?;
+        let (start, series) = (point.start_unix_ns, point.series.map(|series| series.0));
+        let exemplars = exemplars(py, &point.exemplars)?;
         let distribution = match &point.value {
             Value::Number(value) => {
                 return (attributes, start, number(py, *value)?, exemplars, series).into_pyobject(py)
@@ -265,6 +235,7 @@ impl Collector {
                 max_size,
                 max_scale,
                 record_min_max,
+                ..
             } => {
                 let found = distribution.exponential(*max_size, *max_scale);
                 let positive = (found.positive.offset, PyTuple::new(py, found.positive.counts)?);
@@ -273,21 +244,25 @@ impl Collector {
                 let (min, max) = range(*record_min_max);
                 (attributes, start, count, sum, buckets, min, max, exemplars, series).into_pyobject(py)
             }
-            Shape::Explicit { record_min_max, .. } => {
-                let counts = PyTuple::new(py, distribution.explicit(shape.boundaries()))?;
+            Shape::Explicit {
+                boundaries,
+                record_min_max,
+                ..
+            } => {
+                let counts = PyTuple::new(py, distribution.explicit(boundaries))?;
                 let (min, max) = range(*record_min_max);
                 (
                     attributes, start, count, sum, counts, bounds, min, max, exemplars, series,
                 )
                     .into_pyobject(py)
             }
-            Shape::Sum | Shape::Gauge => (attributes, start, count, exemplars, series).into_pyobject(py),
+            Shape::Sum { .. } | Shape::Gauge => (attributes, start, count, exemplars, series).into_pyobject(py),
         }
     }
 }
 
 /// Exemplars as tuples `(dropped attributes or None, value, time, span id or None, trace id or None)`; none if there are none.
-fn exemplars(py: Python<'_>, chosen: &[&Exemplar]) -> PyResult<Option<Py<PyList>>> {
+fn exemplars(py: Python<'_>, chosen: &[Exemplar]) -> PyResult<Option<Py<PyList>>> {
     if chosen.is_empty() {
         return Ok(None);
     }

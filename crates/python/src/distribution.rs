@@ -5,6 +5,7 @@ use otel_perf_core::hdr::Level;
 use otel_perf_core::lane::Number;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 /// A number as Python's `int` or `float`.
 pub fn number(py: Python<'_>, number: Number) -> PyResult<Py<PyAny>> {
@@ -12,6 +13,16 @@ pub fn number(py: Python<'_>, number: Number) -> PyResult<Py<PyAny>> {
         Number::Int(number) => number.into_pyobject(py)?.into_any().unbind(),
         Number::Float(number) => number.into_pyobject(py)?.into_any().unbind(),
     })
+}
+
+/// Python's `int` or `float` as a number; a float for integers that are too large.
+pub fn number_of(object: &Bound<'_, PyAny>) -> PyResult<Number> {
+    if object.is_instance_of::<PyInt>() {
+        if let Ok(int) = object.extract() {
+            return Ok(Number::Int(int));
+        }
+    }
+    Ok(Number::Float(object.extract()?))
 }
 
 /// See `_core.pyi`.

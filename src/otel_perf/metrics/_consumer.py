@@ -83,7 +83,7 @@ class NativeConsumer:
         self._lock = threading.Lock()
         self._exemplars.reset()
         self._collector = _core.Collector(self._segment, list(DEFAULT_BOUNDARIES))
-        self._builder = PointBuilder(self._segment, self._exemplars)
+        self._builder = PointBuilder(self._segment, self._exemplars, _core.__version__)
         for reader, options in self._readers.items():
             self._collector.add_reader(id(reader), options.preferences())
 
@@ -185,11 +185,10 @@ class NativeConsumer:
             self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
             if not self._segment.lead():
                 return None
-            options = self._readers[metric_reader]
             time_ns, metrics = self._collector.collect(id(metric_reader), since_ns)
             if self._sdk_config is None:
                 return None
-            return self._builder.build(self._sdk_config.resource, time_ns, metrics, options, id(metric_reader))
+            return self._builder.build(self._sdk_config.resource, time_ns, metrics, id(metric_reader))
         except Exception:
             _logger.exception("Metrics are not collected")
             return None

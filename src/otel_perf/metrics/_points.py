@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from otel_perf._core import Segment
     from otel_perf.metrics._exemplars import CustomExemplars
-    from otel_perf.metrics._readers import ReaderOptions
-
-_MONOTONIC = ("Counter", "ObservableCounter")
 
 
 class PointBuilder:
@@ -40,23 +37,22 @@ class PointBuilder:
     Args:
         segment: The segment that describes the streams.
         exemplars: Those of reservoirs in Python.
+        version: Our version, for the scope of what is not recorded.
     """
 
-    def __init__(self, segment: Segment, exemplars: CustomExemplars) -> None:
+    def __init__(self, segment: Segment, exemplars: CustomExemplars, version: str) -> None:
+        self._version = version
         self._segment = segment
         self._exemplars = exemplars
-        self._known: dict[int, tuple[dict[str, Any], InstrumentationScope]] = {}
+        self._scopes: dict[int | None, InstrumentationScope] = {}
 
-    def build(
-        self, resource: Resource, time_ns: int, metrics: list[Any], options: ReaderOptions, reader: int
-    ) -> MetricsData | None:
+    def build(self, resource: Resource, time_ns: int, metrics: list[Any], reader: int) -> MetricsData | None:
         """Turns collected tuples into data points.
 
         Args:
             resource: Resource of the provider.
             time_ns: Time of collection, nanoseconds since the epoch.
             metrics: What `_core.Collector.collect` answered.
-            options: What the reader asks for.
             reader: Number of the reader.
 
         Returns:
@@ -64,18 +60,11 @@ class PointBuilder:
         """
         scopes: dict[InstrumentationScope, list[Metric]] = {}
         collect = partial(self._exemplars.collect, reader) if self._exemplars.in_use else None
-        for stream, shape, points in metrics:
-            descriptor, scope = self._describe(stream)
-            kind, name, description = descriptor["kind"], descriptor["name"], descriptor["description"]
-            temporality = AggregationTemporality.DELTA if kind in options.delta else AggregationTemporality.CUMULATIVE
-            if shape == "quantile":
-                # Where no view states the percentiles, the reader does.
-                window = descriptor.get("window") or options.aggregation[kind][3]
-                description = f"Quantiles of {name} over the last {window:g} s"
-                name = f"{name}.quantile"
-            data = _SHAPES[shape](points, time_ns, temporality, kind in _MONOTONIC, collect)
-            metric = Metric(name=name, description=description, unit=descriptor["unit"], data=data)
-            scopes.setdefault(scope, []).append(metric)
+        for stream, shape, name, description, unit, monotonic, delta, points in metrics:
+            temporality = AggregationTemporality.DELTA if delta else AggregationTemporality.CUMULATIVE
+            data = _SHAPES[shape](points, time_ns, temporality, monotonic, collect)
+            metric = Metric(name=name, description=description, unit=unit, data=data)
+            scopes.setdefault(self._scope(stream), []).append(metric)
         if not scopes:
             return None
         scope_metrics = [
@@ -88,20 +77,24 @@ class PointBuilder:
             ]
         )
 
-    def _describe(self, stream: int) -> tuple[dict[str, Any], InstrumentationScope]:
-        known = self._known.get(stream)
+    def _scope(self, stream: int | None) -> InstrumentationScope:
+        known = self._scopes.get(stream)
         if known is None:
-            descriptor = self._segment.descriptor(stream)
-            if descriptor is None:
-                raise LookupError(f"the segment does not describe stream {stream}")
-            scope = InstrumentationScope(
-                descriptor["scope_name"],
-                descriptor["scope_version"],
-                descriptor["scope_schema_url"],
-                descriptor["scope_attributes"] or None,
+            known = self._scopes[stream] = (
+                InstrumentationScope("otel_perf", self._version) if stream is None else self._scope_of(stream)
             )
-            known = self._known[stream] = (descriptor, scope)
         return known
+
+    def _scope_of(self, stream: int) -> InstrumentationScope:
+        descriptor = self._segment.descriptor(stream)
+        if descriptor is None:
+            raise LookupError(f"the segment does not describe stream {stream}")
+        return InstrumentationScope(
+            descriptor["scope_name"],
+            descriptor["scope_version"],
+            descriptor["scope_schema_url"],
+            descriptor["scope_attributes"] or None,
+        )
 
 
 def _exemplars(
@@ -205,7 +198,6 @@ _Builder: TypeAlias = "Callable[[list[Any], int, AggregationTemporality, bool, _
 _SHAPES: dict[str, _Builder] = {
     "sum": _sum,
     "gauge": _gauge,
-    "quantile": _gauge,
     "explicit": _explicit,
     "exponential": _exponential,
 }
