@@ -82,7 +82,11 @@ class Segment:
         """Bytes by part; the parts add up to the size and ``free`` is what is left."""
 
     def status(self) -> dict[str, Any]:
-        """Service name, size, living workers, numbers of streams, series and histograms, and drops by reason."""
+        """What there is: service name, size, living workers, numbers of streams, series and histograms, and drops by reason.
+
+        ``overflowing`` are the streams with recordings in their overflow series, ``precision`` the histogram series by the digits of their coarsest
+        part.
+        """
 
     def histograms(self) -> list[HistogramSeries]:
         """Snapshots of all histogram series with recordings, read without the GIL. About 10 to 50 microseconds a series."""

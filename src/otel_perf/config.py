@@ -55,6 +55,7 @@ from otel_perf.environment_variables import (
     OTEL_PERF_CARDINALITY_LIMIT,
     OTEL_PERF_MEMORY_LIMIT,
     OTEL_PERF_SEGMENT,
+    OTEL_PERF_SELF_METRICS,
     OTEL_PERF_SERVICE_INSTANCE_ID,
     OTEL_PERF_VIEWS_FILE,
 )
@@ -120,6 +121,7 @@ class Settings:
         prometheus_port: Port of the Prometheus endpoint.
         disabled: Whether ``OTEL_SDK_DISABLED`` is true.
         views_file: File with views, or None.
+        self_metrics: Whether the ``otel_perf.*`` metrics are exported.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -131,6 +133,7 @@ class Settings:
     prometheus_port: int = 9464
     disabled: bool = False
     views_file: Path | None = None
+    self_metrics: bool = True
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -157,6 +160,7 @@ class Settings:
             prometheus_port=_integer(env, OTEL_EXPORTER_PROMETHEUS_PORT, 9464, 0, 65535),
             disabled=env.get(OTEL_SDK_DISABLED, "").strip().lower() == "true",
             views_file=Path(views_file) if views_file else None,
+            self_metrics=_boolean(env, OTEL_PERF_SELF_METRICS, default=True),
         )
 
 
@@ -181,6 +185,15 @@ def _integer(env: MutableMapping[str, str], variable: str, default: int, low: in
     if low <= number <= high:
         return number
     report(variable, text, f"an integer from {low} to {high}", f"using {default}")
+    return default
+
+
+def _boolean(env: MutableMapping[str, str], variable: str, *, default: bool) -> bool:
+    text = read(variable, env)
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text:
+        report(variable, text, "true, false", f"using {str(default).lower()}")
     return default
 
 

@@ -158,6 +158,11 @@ class _Parts:
             _settings=self._settings,
             _meter_configurator=self._kwargs.get("meter_configurator") or _components.scope_configurator("meter"),
         )
+        if self._settings.self_metrics:
+            from otel_perf.metrics._self_metrics import observe_recordings  # noqa: PLC0415 - only who reports pays for it.
+
+            provider.report_on_itself()
+            observe_recordings(provider)
         set_meter_provider(provider)
 
     def traces(self) -> None:

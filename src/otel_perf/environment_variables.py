@@ -7,6 +7,7 @@ __all__ = [
     "OTEL_PERF_CARDINALITY_LIMIT",
     "OTEL_PERF_MEMORY_LIMIT",
     "OTEL_PERF_SEGMENT",
+    "OTEL_PERF_SELF_METRICS",
     "OTEL_PERF_SERVICE_INSTANCE_ID",
     "OTEL_PERF_VIEWS_FILE",
 ]
@@ -49,4 +50,12 @@ OTEL_PERF_VIEWS_FILE = "OTEL_PERF_VIEWS_FILE"
 
 Path of a YAML or JSON file with views, in the shape of ``meter_provider.views`` of an OpenTelemetry configuration file. YAML needs the
 extra ``views``. Not read if ``OTEL_CONFIG_FILE`` is set, which has views of its own.
+"""
+
+OTEL_PERF_SELF_METRICS = "OTEL_PERF_SELF_METRICS"
+"""
+.. envvar:: OTEL_PERF_SELF_METRICS
+
+Whether the ``otel_perf.*`` metrics are exported: memory of the segment by part, series, drops by reason, cost of a recording, CPU time, export
+results. Default ``true``; ``false`` leaves them out.
 """

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from otel_perf.config import Settings
 
 __all__ = [
+    "VERSION",
     "HistogramSeries",
     "HistogramSnapshot",
     "Segment",
@@ -33,6 +34,8 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 Segment = _core.Segment
+VERSION: str = _core.__version__
+"""Version of otel_perf."""
 
 _default: Segment | None = None
 

@@ -147,6 +147,7 @@ def test_status_counts_what_there_is(made: Segment) -> None:
     assert status["streams"] - before["streams"] == 2
     assert status["series"] - before["series"] >= 2
     assert status["histograms"] > before["histograms"] == 0
+    assert (status["precision"], status["overflowing"]) == ({3.0: 1, 2.0: 0, 1.5: 0, 0.0: 0}, 0)
     assert (status["size"], status["service_name"]) == (made.size, made.service_name)
     assert set(status["drops"].values()) == {0}
 

@@ -4,6 +4,7 @@
 
 mod asking;
 pub mod attributes;
+pub mod census;
 pub mod clock;
 pub mod distribution;
 pub mod drops;

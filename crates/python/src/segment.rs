@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use otel_perf_core::census::Census;
 use otel_perf_core::drops::Drop;
 use otel_perf_core::error::SegmentError as CoreError;
+use otel_perf_core::hdr::Level;
 use otel_perf_core::instrument::{Descriptor, Kind};
 use otel_perf_core::layout::{header, DEFAULT_SIZE};
 use otel_perf_core::scan::Scan;
@@ -141,6 +143,13 @@ impl Segment {
         status.set_item("series", tables.series_count())?;
         status.set_item("series_limit", self.inner.geometry().series)?;
         status.set_item("histograms", count(header::HISTOGRAMS))?;
+        let census = Census::of(&self.inner);
+        let precision = PyDict::new(py);
+        for (level, count) in Level::ALL.into_iter().zip(census.histograms) {
+            precision.set_item(level.digits(), count)?;
+        }
+        status.set_item("precision", precision)?;
+        status.set_item("overflowing", census.overflowing)?;
         status.set_item("drops", drops)?;
         Ok(status)
     }

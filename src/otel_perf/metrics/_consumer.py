@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, thread_time_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import CallbackOptions
@@ -16,6 +16,7 @@ from otel_perf.metrics._exemplars import CustomExemplars
 from otel_perf.metrics._points import PointBuilder
 from otel_perf.metrics._readers import DEFAULT_BOUNDARIES, ReaderOptions
 from otel_perf.metrics._views import Views
+from otel_perf.segment import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.view import View
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+    from otel_perf.metrics._self_metrics import Made, SelfMetrics, Value
     from otel_perf.metrics._views import Stream
 
 _logger = logging.getLogger(__name__)
@@ -77,19 +79,30 @@ class NativeConsumer:
         self._made: list[_Made] = []
         self._readers: dict[MetricReader, ReaderOptions] = {}
         self._readers_version = 0
+        self._self_metrics: SelfMetrics | None = None
+        self._cpu_ns = 0
         self._reset()
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._exemplars.reset()
         self._collector = _core.Collector(self._segment, list(DEFAULT_BOUNDARIES))
-        self._builder = PointBuilder(self._segment, self._exemplars, _core.__version__)
+        self._builder = PointBuilder(self._segment, self._exemplars, VERSION)
         for reader, options in self._readers.items():
             self._collector.add_reader(id(reader), options.preferences())
 
     def use(self, sdk_config: SdkConfiguration) -> None:
         """Takes the provider's configuration, whose resource may change later."""
         self._sdk_config = sdk_config
+
+    def say(self, self_metrics: SelfMetrics) -> None:
+        """Takes what is to be said of otel_perf itself at each collection."""
+        self._self_metrics = self_metrics
+        self_metrics.add(self._cpu_time)
+
+    def _cpu_time(self) -> list[Made]:
+        values: list[Value] = [({"part": "collection"}, self._cpu_ns * 1e-9)]
+        return [("otel_perf.cpu.time", "CPU time of otel_perf by part", "s", "ObservableCounter", values)]
 
     def after_fork_in_child(self) -> None:
         """Renews everything that another thread of the parent may have been using."""
@@ -180,12 +193,14 @@ class NativeConsumer:
         if not self._wait_for_turn(monotonic() + timeout_millis / 1000):
             _logger.warning("Metrics are not collected: another collection took longer than %s ms", timeout_millis)
             return None
+        start_ns = thread_time_ns()
         try:
             since_ns = self._collector.now_ns()
             self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
             if not self._segment.lead():
                 return None
-            time_ns, metrics = self._collector.collect(id(metric_reader), since_ns)
+            made = self._self_metrics() if self._self_metrics is not None else []
+            time_ns, metrics = self._collector.collect(id(metric_reader), since_ns, made)
             if self._sdk_config is None:
                 return None
             return self._builder.build(self._sdk_config.resource, time_ns, metrics, id(metric_reader))
@@ -193,6 +208,7 @@ class NativeConsumer:
             _logger.exception("Metrics are not collected")
             return None
         finally:
+            self._cpu_ns += thread_time_ns() - start_ns
             self._lock.release()
 
     def _wait_for_turn(self, deadline: float) -> bool:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.util.types import Attributes
 
+    from otel_perf.metrics._self_metrics import SelfMetrics
+
 _logger = logging.getLogger(__name__)
 
 
@@ -82,6 +84,18 @@ class MeterProvider(sdk.MeterProvider):
         self._measurement_consumer = cast("Any", self._consumer)
         for reader in self._metric_readers:
             _let_collect(reader, self._consumer)
+
+    def report_on_itself(self) -> SelfMetrics:
+        """Adds the ``otel_perf.*`` metrics to what all readers collect.
+
+        Returns:
+            What they are made by, to which further sources can be added.
+        """
+        from otel_perf.metrics._self_metrics import SelfMetrics  # noqa: PLC0415 - only who reports pays for it.
+
+        self_metrics = SelfMetrics(self._segment)
+        self._consumer.say(self_metrics)
+        return self_metrics
 
     @property
     def segment(self) -> segments.Segment:

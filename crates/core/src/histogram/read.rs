@@ -52,6 +52,22 @@ impl Histogram<'_> {
         Some((slots, coarsest))
     }
 
+    /// The coarsest step in use, without a look at the slots; none if the segment is corrupt.
+    pub fn coarsest(&self) -> Option<Level> {
+        let mut coarsest = Level::Three;
+        for octave in 0..OCTAVES {
+            let entry = Block(self.entry(octave)?.load(Acquire));
+            // A coarser page is in front of the finer ones.
+            if entry.0 != 0 {
+                coarsest = coarsest.max(entry.level()?);
+            }
+            if self.last_resort(octave).is_some_and(|word| word.load(Relaxed) > 0) {
+                return Some(Level::Octave);
+            }
+        }
+        Some(coarsest)
+    }
+
     fn link(&self, block: Block) -> Option<Block> {
         if !block.is_linked() {
             return Some(Block(0));
