@@ -48,6 +48,7 @@ def imports(path: Path, *, all_of_them: bool = False) -> set[str]:
 
 CORE_USERS = {
     "otel_perf.config",
+    "otel_perf.exporters.prometheus",
     "otel_perf.metrics",
     "otel_perf.metrics._consumer",
     "otel_perf.metrics._instruments",
@@ -70,7 +71,9 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf._rivals": set(),
     "otel_perf.segment": {"otel_perf.environment_variables"},
     "otel_perf.exporters": set(),
-    "otel_perf.exporters.prometheus": set(),
+    "otel_perf.exporters._http": set(),
+    "otel_perf.exporters._negotiation": set(),
+    "otel_perf.exporters.prometheus": {"otel_perf.exporters._http", "otel_perf.exporters._negotiation"},
     "otel_perf.metrics._averages": set(),
     "otel_perf.metrics._noop": set(),
     "otel_perf.metrics.attribute_keys": set(),
