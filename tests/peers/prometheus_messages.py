@@ -69,6 +69,8 @@ def _family_class() -> Any:
             field.label = _FIELD.LABEL_REPEATED if stated.startswith("*") else _FIELD.LABEL_OPTIONAL
             if kind in _SCALARS:
                 field.type = _SCALARS[kind]
+                if stated.startswith("*"):
+                    field.options.packed = True
             else:
                 field.type_name = kind if kind.startswith(".") else f".{_PACKAGE}.{kind}"
                 field.type = _FIELD.TYPE_ENUM if kind == "MetricType" else _FIELD.TYPE_MESSAGE

@@ -145,3 +145,85 @@ pub fn native(shape: &Shape, distribution: &Distribution) -> Option<Native> {
         positive: Sparse::of(&found.positive),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Counts by index, as a scraper reads spans and deltas.
+    fn read(sparse: &Sparse) -> Vec<(i32, u64)> {
+        let mut deltas = sparse.deltas.iter();
+        let (mut index, mut count, mut found) = (0, 0, Vec::new());
+        for (offset, length) in &sparse.spans {
+            index += offset;
+            for _ in 0..*length {
+                count += deltas.next().unwrap();
+                found.push((index, count as u64));
+                index += 1;
+            }
+        }
+        assert!(deltas.next().is_none());
+        found.retain(|(_, count)| *count > 0);
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn sparse_buckets_are_the_dense_ones_by_upper_bound(
+            offset in -2000..2000_i32,
+            counts in prop::collection::vec(prop_oneof![4 => Just(0), 1 => 1..1000_u64], 0..100),
+        ) {
+            let sparse = Sparse::of(&ExponentialBuckets { offset, counts: counts.clone() });
+            let dense: Vec<_> = (offset + 1..).zip(counts).filter(|(_, count)| *count > 0).collect();
+            prop_assert_eq!(read(&sparse), dense);
+            prop_assert!(sparse.spans.iter().skip(1).all(|(gap, _)| *gap > GAP_MAX));
+        }
+
+        #[test]
+        fn classic_buckets_of_an_exponential_histogram_lose_nothing(
+            values in prop::collection::vec(prop_oneof![(-30.0..30.0_f64).prop_map(f64::exp2), Just(0.0)], 1..100),
+            size in 2..200_usize,
+        ) {
+            let distribution = Distribution::of(values.iter().copied(), "", crate::hdr::Level::Three);
+            let shape = Shape::Exponential { max_size: size, max_scale: 20, record_min_max: true, delta: false };
+            let found = classic(&shape, &distribution).unwrap();
+            prop_assert_eq!(found.counts.len(), found.bounds.len() + 1);
+            prop_assert_eq!(found.counts.iter().sum::<u64>(), values.len() as u64);
+            prop_assert!(found.bounds.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert!(found.bounds[1..].iter().all(|bound| bound.log2().fract() == 0.0));
+        }
+    }
+
+    #[test]
+    fn small_gaps_are_zeros_and_large_ones_spans() {
+        let buckets = ExponentialBuckets {
+            offset: -1,
+            counts: vec![3, 0, 0, 5, 0, 0, 0, 1],
+        };
+        let sparse = Sparse::of(&buckets);
+
+        assert_eq!(sparse.spans, [(0, 4), (3, 1)]);
+        assert_eq!(sparse.deltas, [3, -3, 0, 5, -4]);
+    }
+
+    #[test]
+    fn what_is_above_all_numbers_is_in_the_last_bucket() {
+        let from = Exponential {
+            scale: 0,
+            zero_count: 2,
+            positive: ExponentialBuckets {
+                offset: 1021,
+                counts: vec![1, 2, 4],
+            },
+            negative: ExponentialBuckets {
+                offset: 0,
+                counts: vec![8],
+            },
+        };
+        let found = at_powers_of_two(&from);
+
+        assert_eq!(found.bounds, [0.0, 2.0_f64.powi(1022), 2.0_f64.powi(1023)]);
+        assert_eq!(found.counts, [10, 1, 2, 4]);
+    }
+}
