@@ -62,7 +62,7 @@ class Scraped:
 
     def openmetrics(self) -> Families:
         """Families of an answer as OpenMetrics, by name."""
-        return by_name(parse_openmetrics(self.text(OPENMETRICS)))
+        return by_name(parse_openmetrics(self.text(OPENMETRICS)))  # type: ignore[no-untyped-call]
 
     def messages(self) -> dict[str, Any]:
         """Families of an answer as protobuf, by name."""

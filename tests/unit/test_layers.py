@@ -209,6 +209,19 @@ def test_files_are_not_read_unless_they_are_named() -> None:
     assert run("-c", code, wrapper=False, OTEL_METRICS_EXPORTER="none").out == "[]\n"
 
 
+def test_the_endpoint_loads_no_server_of_others() -> None:
+    """Serving metrics loads neither Prometheus' client and the stock exporter, which need not be installed, nor `ssl` and what else a web server has."""
+    others = ("prometheus_client", "opentelemetry.exporter", "ssl", "http", "socketserver", "wsgiref")
+    code = (
+        "import sys, otel_perf.distro; before = set(sys.modules); otel_perf.configure()\n"
+        "from opentelemetry import metrics; print(type(metrics.get_meter_provider()._metric_readers[0]).__name__)\n"
+        f"print(*[m for m in set(sys.modules) - before if (m + '.').startswith({tuple(f'{name}.' for name in others)})])"
+    )
+    done = run("-c", code, wrapper=False, OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT="0")
+
+    assert (done.out, done.err) == ("PrometheusEndpoint\n\n", "")
+
+
 def test_settings_do_not_load_the_sdk() -> None:
     """Importing the settings loads no part of the SDK but the names of its variables."""
     code = "import sys, otel_perf.config; print(*[m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
