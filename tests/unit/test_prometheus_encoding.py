@@ -101,6 +101,19 @@ def test_series_with_the_same_labels_are_shown_once(endpoint: MakeScraped, caplo
     ]
 
 
+def test_an_empty_label_is_none(endpoint: MakeScraped) -> None:
+    """Of a series with an empty label and one without it, which are one to Prometheus, the first is shown."""
+    shop = endpoint(scope_info_enabled=False)
+    counter = shop.provider.get_meter("m").create_counter("x")
+    for labels in ({"k": ""}, {}, {"k": "v"}):
+        counter.add(1, labels)
+
+    assert [line for line in shop.text().splitlines() if line.startswith("x_")] == [
+        'x_total{k=""} 1.0',
+        'x_total{k="v"} 1.0',
+    ]
+
+
 def test_keys_that_become_one_label_are_joined(endpoint: MakeScraped) -> None:
     """The values of keys that become one label are joined with a semicolon in the order of the keys, in points, scopes and the resource."""
     joined: dict[str, Any] = {"a_b": "3", "a.b": 2, "a-b": "1"}

@@ -189,7 +189,7 @@ pub struct Written {
     pub text: Vec<u8>,
     /// As fields `label` of a `Metric`.
     pub wire: Vec<u8>,
-    /// A hash of the text, by which series that are shown twice are found.
+    /// A hash of the labels that are not empty, by which series that are shown twice are found: to Prometheus an empty label is none.
     pub hash: u64,
 }
 
@@ -198,7 +198,11 @@ impl Written {
         let mut written = Written::default();
         put_text(&mut written.text, labels);
         wire::put_labels(&mut written.wire, wire::LABEL_OF_METRIC, labels);
-        written.hash = xxh3_64(&written.text);
+        let mut shown = labels.clone();
+        shown.retain(|(_, value)| !value.is_empty());
+        let mut text = Vec::with_capacity(written.text.len());
+        put_text(&mut text, &shown);
+        written.hash = xxh3_64(&text);
         written
     }
 }
