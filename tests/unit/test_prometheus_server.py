@@ -195,6 +195,24 @@ def test_other_addresses_have_any_name() -> None:
         server.close()
 
 
+def test_an_ipv6_address_can_be_bound() -> None:
+    """The loopback address of IPv6 is served like that of IPv4, under its own name and with the same check."""
+    try:
+        server = _http.Server("::1", 0, ("/",), lambda _: _http.Answer(200, (), b"here"))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    statuses = []
+    try:
+        for host in (b"[::1]:80", b"localhost", b"rebind.test"):
+            with socket.create_connection(("::1", server.port), timeout=SECONDS) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+                statuses.append(rest_of(connection)[9:12])
+    finally:
+        server.close()
+
+    assert statuses == [b"200", b"200", b"403"]
+
+
 def test_a_request_may_arrive_in_pieces(shop: Scraped) -> None:
     """A request whose bytes arrive one by one is answered."""
     with connected(shop.reader.port) as connection:
