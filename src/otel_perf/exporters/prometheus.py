@@ -45,7 +45,7 @@ class PrometheusEndpoint(MetricReader):
     Names, units and labels are those of the stock exporter. Of metrics that share a name but not a type, and of series that share all labels, the
     first is shown, and one warning says so. Exemplars of reservoirs in Python are not shown.
 
-    A scrape of 1,000 histogram series (3 MB of text) costs 2 to 4 ms of CPU without the GIL, and as much again if it is compressed. One scrape is
+    A scrape of 1,000 histogram series (3 MB of text) costs 2 to 4 ms of CPU without the GIL, and 5 ms more if it is compressed. One scrape is
     answered at a time.
 
     Args:
