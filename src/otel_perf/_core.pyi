@@ -418,6 +418,55 @@ class Collector:
             ValueError: A kind of `made` is unknown.
         """
 
+    def encode_prometheus(
+        self,
+        reader: int,
+        since_ns: int,
+        encoder: PrometheusEncoder,
+        format: str,  # noqa: A002 - the word of Prometheus.
+        resource: Mapping[str, Any],
+        constant: Mapping[str, Any],
+        made: Sequence[tuple[str, str, str, str, list[tuple[Mapping[str, Any], float]]]] = ...,
+    ) -> bytes:
+        """The metrics of a reader as a scrape gets them; scan and encoding run without the GIL.
+
+        Cost: from the second scrape on 2 to 4 microseconds for a series of a histogram with 15 buckets, half of it for reading the segment; reading
+        takes more where values fill many pages of slots.
+
+        Args:
+            reader: The reader's number.
+            since_ns: As of `collect`.
+            encoder: Keeps the labels of series from one scrape to the next. It is for one segment.
+            format: ``text`` (0.0.4), ``openmetrics`` (1.0) or ``protobuf`` (delimited, with native histograms).
+            resource: Attributes of the resource, for ``target_info``.
+            constant: Those of them that all series get as labels.
+            made: As of `collect`.
+
+        Returns:
+            The body of the answer.
+
+        Raises:
+            ValueError: The format or a kind of `made` is unknown.
+        """
+
+@final
+class PrometheusEncoder:
+    """Encodes what one endpoint answers.
+
+    Args:
+        prefix: What all names begin with, before an underscore; empty for nothing.
+        scope_labels: Whether series have labels ``otel_scope_...``.
+        target_info: Whether there is a family ``target_info`` with the attributes of the resource.
+    """
+
+    def __new__(cls, *, prefix: str = "", scope_labels: bool = True, target_info: bool = True) -> PrometheusEncoder: ...
+    @property
+    def kept(self) -> int:
+        """Number of series whose labels are kept: those of the last answer."""
+
+    def take_left_out(self) -> list[str]:
+        """A line for each metric that answers had to leave out since this was called last; no line comes twice."""
+
 @final
 class Noop:
     """An object whose method does nothing: the unit in which benchmarks measure."""

@@ -48,7 +48,7 @@ def test_greenlets_count_exactly_and_scrapes_that_overlap_are_answered(how: str)
 
     assert done.code == 0, done.err
     assert "took longer" not in done.err
-    scrapes = [Scrape(f"# HELP{text}") for text in done.out.split("# HELP python_gc_objects_collected_total")[1:]]
+    scrapes = [Scrape(f"# HELP target_info{text}") for text in done.out.split("# HELP target_info")[1:]]
     assert [scrape.value("c_total") for scrape in scrapes] == [RECORDED] * 3
     assert [scrape.value("h_seconds_count") for scrape in scrapes] == [RECORDED] * 3
     assert [scrape.value("g") for scrape in scrapes] == [3] * 3
@@ -105,10 +105,13 @@ def test_a_forked_child_counts_along(how: str) -> None:
     assert Scrape(done.out[done.out.index("# HELP") :]).value("c_total") == 2 * RECORDED
 
 
-@pytest.mark.parametrize("exporter", ["none", "console"])
+@pytest.mark.parametrize("exporter", ["none", "console", "prometheus"])
 def test_nothing_is_loaded_that_should_have_been_patched_first(exporter: str) -> None:
     """Where no exporter needs ssl it is not loaded before the program patches, so gevent has nothing to warn of."""
-    done = run("-m", APP, "gevent", "collect", OTEL_METRICS_EXPORTER=exporter, **NONE)
+    port = str(free_port())
+    done = run(
+        "-m", APP, "gevent", "collect", OTEL_METRICS_EXPORTER=exporter, OTEL_EXPORTER_PROMETHEUS_PORT=port, **NONE
+    )
 
     assert done.out.splitlines()[0] == "warned"
     assert done.code == 0, done.err

@@ -48,6 +48,7 @@ def imports(path: Path, *, all_of_them: bool = False) -> set[str]:
 
 CORE_USERS = {
     "otel_perf.config",
+    "otel_perf.exporters.prometheus",
     "otel_perf.metrics",
     "otel_perf.metrics._consumer",
     "otel_perf.metrics._instruments",
@@ -70,7 +71,9 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf._rivals": set(),
     "otel_perf.segment": {"otel_perf.environment_variables"},
     "otel_perf.exporters": set(),
-    "otel_perf.exporters.prometheus": set(),
+    "otel_perf.exporters._http": set(),
+    "otel_perf.exporters._negotiation": set(),
+    "otel_perf.exporters.prometheus": {"otel_perf.exporters._http", "otel_perf.exporters._negotiation"},
     "otel_perf.metrics._averages": set(),
     "otel_perf.metrics._noop": set(),
     "otel_perf.metrics.attribute_keys": set(),
@@ -208,6 +211,19 @@ def test_files_are_not_read_unless_they_are_named() -> None:
     )
 
     assert run("-c", code, wrapper=False, OTEL_METRICS_EXPORTER="none").out == "[]\n"
+
+
+def test_the_endpoint_loads_no_server_of_others() -> None:
+    """Serving metrics loads neither Prometheus' client and the stock exporter, which need not be installed, nor `ssl` and what else a web server has."""
+    others = ("prometheus_client", "opentelemetry.exporter", "ssl", "http", "socketserver", "wsgiref")
+    code = (
+        "import sys, otel_perf.distro; before = set(sys.modules); otel_perf.configure()\n"
+        "from opentelemetry import metrics; print(type(metrics.get_meter_provider()._metric_readers[0]).__name__)\n"
+        f"print(*[m for m in set(sys.modules) - before if (m + '.').startswith({tuple(f'{name}.' for name in others)})])"
+    )
+    done = run("-c", code, wrapper=False, OTEL_METRICS_EXPORTER="prometheus", OTEL_EXPORTER_PROMETHEUS_PORT="0")
+
+    assert (done.out, done.err) == ("PrometheusEndpoint\n\n", "")
 
 
 def test_settings_do_not_load_the_sdk() -> None:

@@ -46,6 +46,7 @@ LEANED_ON: list[tuple[str, str]] = [
     ("opentelemetry.context", "_RUNTIME_CONTEXT"),
     ("opentelemetry.context.contextvars_context", "ContextVarsRuntimeContext"),
     ("opentelemetry.trace.propagation", "_SPAN_KEY"),
+    ("opentelemetry.semconv._incubating.attributes.otel_attributes", "OtelComponentTypeValues"),
     ("opentelemetry.exporter.prometheus._mapping", "map_unit"),
     ("opentelemetry.exporter.prometheus._mapping", "sanitize_attribute"),
     ("opentelemetry.exporter.prometheus._mapping", "sanitize_full_name"),

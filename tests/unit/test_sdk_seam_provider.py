@@ -17,6 +17,7 @@ from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, InMemoryMetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.semconv._incubating.attributes.otel_attributes import OtelComponentTypeValues
 from prometheus_client import CollectorRegistry
 
 from otel_perf.metrics._readers import _SDK_LIMIT, SDK_TYPES
@@ -173,6 +174,14 @@ def test_the_prometheus_reader_says_which_labels_it_adds() -> None:
     assert hidden._collector._build_scope_attrs(scope) == {}
     assert shown._collector._build_resource_attrs(Resource({"r": 1, "q": 2})) == {"r": 1}
     assert hidden._collector._build_resource_attrs(Resource({"r": 1})) == {}
+
+
+def test_readers_measure_their_collections() -> None:
+    """What a reader measures of itself is under the name that the endpoint uses, which collects in a way of its own."""
+    reader: Any = InMemoryMetricReader()
+
+    reader._metrics.record_collection(0.5)
+    assert OtelComponentTypeValues.PROMETHEUS_HTTP_TEXT_METRIC_EXPORTER.value == "prometheus_http_text_metric_exporter"
 
 
 def test_the_periodic_reader_has_an_export_lock() -> None:

@@ -8,6 +8,7 @@ pub mod census;
 pub mod clock;
 pub mod distribution;
 pub mod drops;
+pub mod encode;
 pub mod error;
 pub mod exemplar;
 pub mod fork;

@@ -25,7 +25,7 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 macro_rules! accessor {
-    ($name:ident, $atomic:ty, $what:literal) => {
+    ($name:ident, $many:ident, $atomic:ty, $what:literal) => {
         #[doc = concat!("The ", $what, " at `offset`, rounded down to its alignment, or `None` if it is out of bounds.")]
         #[inline]
         pub fn $name(&self, offset: usize) -> Option<&$atomic> {
@@ -36,6 +36,18 @@ macro_rules! accessor {
             // SAFETY: the lines above keep the word inside the mapping and aligned (the base is page-aligned);
             // `Region::new` promises that the mapping outlives every borrow, and a length of at least one word.
             Some(unsafe { &*self.base.as_ptr().add(offset).cast::<$atomic>() })
+        }
+
+        #[doc = concat!("`count` of them one after the other, the first at `offset`, rounded down, or `None` if not all are in bounds.")]
+        #[inline]
+        pub fn $many(&self, offset: usize, count: usize) -> Option<&[$atomic]> {
+            let offset = offset & !(size_of::<$atomic>() - 1);
+            let end = count.checked_mul(size_of::<$atomic>())?.checked_add(offset)?;
+            if end > self.len {
+                return None;
+            }
+            // SAFETY: as above, for each of the words.
+            Some(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset).cast::<$atomic>(), count) })
         }
     };
 }
@@ -61,9 +73,9 @@ impl Region {
         self.len == 0
     }
 
-    accessor!(u16, AtomicU16, "16-bit word");
-    accessor!(u32, AtomicU32, "32-bit word");
-    accessor!(u64, AtomicU64, "64-bit word");
+    accessor!(u16, u16s, AtomicU16, "16-bit word");
+    accessor!(u32, u32s, AtomicU32, "32-bit word");
+    accessor!(u64, u64s, AtomicU64, "64-bit word");
 
     /// Copies `len` bytes from `offset`, or `None` if they are not all inside the region.
     pub fn read_bytes(&self, offset: usize, len: usize) -> Option<Vec<u8>> {

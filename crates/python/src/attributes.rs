@@ -47,6 +47,11 @@ fn value(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
     }
 }
 
+/// The pairs of a mapping that is clean.
+pub fn pairs(mapping: &Bound<'_, PyMapping>) -> PyResult<Pairs> {
+    pairs_of_items(mapping, MAX_DEPTH)
+}
+
 fn pairs_of_items(mapping: &Bound<'_, PyMapping>, depth: usize) -> PyResult<Pairs> {
     let mut pairs = Pairs::new();
     for item in mapping.items()?.iter() {

@@ -7,14 +7,15 @@ use otel_perf_core::clock::{monotonic_ns, unix_ns};
 use otel_perf_core::exemplar::Exemplar;
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::lane::Number;
-use otel_perf_core::metric::{self, DataPoint, Metric, Scope, Shape};
+use otel_perf_core::metric::{self, DataPoint, Metric, Resource, Scope, Shape};
 use otel_perf_core::reader::{Preferences, Readers, Temporality, Value};
 use otel_perf_core::segment::Segment as CoreSegment;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyMapping, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyTuple};
 
 use crate::attributes;
 use crate::distribution::{number, number_of};
+use crate::prometheus::{format_of, PrometheusEncoder};
 use crate::segment::{kind_of, Segment};
 use crate::streams::aggregation;
 
@@ -131,6 +132,36 @@ impl Collector {
             ))?;
         }
         Ok((time, out))
+    }
+
+    /// The metrics of a reader as Prometheus reads them.
+    #[pyo3(signature = (reader, since_ns, encoder, format, resource, constant, made=Vec::new()))]
+    #[allow(clippy::too_many_arguments)]
+    fn encode_prometheus<'py>(
+        &self,
+        py: Python<'py>,
+        reader: u64,
+        since_ns: u64,
+        encoder: &PrometheusEncoder,
+        format: &str,
+        resource: &Bound<'py, PyMapping>,
+        constant: &Bound<'py, PyMapping>,
+        made: Vec<Made<'py>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let format = format_of(format)?;
+        let constant = attributes::pairs(constant)?;
+        let resource = Resource {
+            attributes: attributes::pairs(resource)?,
+            ..Resource::default()
+        };
+        let metrics = self.metrics(py, reader, since_ns, &made)?;
+        let bytes = py.detach(|| {
+            let bytes = encoder.encode(&metrics, &resource, &constant, format);
+            // Freeing them takes as long as encoding a part of them.
+            drop(metrics);
+            bytes
+        });
+        Ok(PyBytes::new(py, &bytes))
     }
 }
 

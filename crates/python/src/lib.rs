@@ -23,6 +23,7 @@ mod instruments;
 mod lookup;
 mod number;
 mod plain;
+mod prometheus;
 mod segment;
 mod streams;
 
@@ -47,6 +48,7 @@ mod _core {
     #[pymodule_export]
     use super::hot::Noop;
     #[pymodule_export]
+    use super::prometheus::PrometheusEncoder;
     #[pymodule_export]
     use super::segment::{find, HistogramSeries, Segment, SegmentError};
 

@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 from time import monotonic, thread_time_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from opentelemetry.metrics import CallbackOptions
 
@@ -19,7 +19,7 @@ from otel_perf.metrics._views import Views
 from otel_perf.segment import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.sdk.metrics import ExemplarFilter
     from opentelemetry.sdk.metrics._internal.sdk_configuration import SdkConfiguration
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from otel_perf.metrics._views import Stream
 
 _logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Scrape: TypeAlias = (
+    "Callable[[MetricReader, _core.PrometheusEncoder, str, Callable[[str], bool] | None, float], bytes | None]"
+)
+"""The type of `NativeConsumer.scrape`, which readers that encode natively are given."""
 
 _CALLBACK_TIMEOUT_S = 10.0
 _TURN_S = 0.001
@@ -99,6 +106,9 @@ class NativeConsumer:
         """Takes what is to be said of otel_perf itself at each collection."""
         self._self_metrics = self_metrics
         self_metrics.add(self._cpu_time)
+
+    def _of_itself(self) -> list[Made]:
+        return self._self_metrics() if self._self_metrics is not None else []
 
     def _cpu_time(self) -> list[Made]:
         values: list[Value] = [({"part": "collection"}, self._cpu_ns * 1e-9)]
@@ -190,6 +200,49 @@ class NativeConsumer:
         Returns:
             The points; None if there are none, or if another worker of the group exports.
         """
+
+        def take(since_ns: int) -> MetricsData | None:
+            time_ns, metrics = self._collector.collect(id(metric_reader), since_ns, self._of_itself())
+            if self._sdk_config is None:
+                return None
+            return self._builder.build(self._sdk_config.resource, time_ns, metrics, id(metric_reader))
+
+        return self._take(take, timeout_millis, of_no_leader=None)
+
+    def scrape(
+        self,
+        metric_reader: MetricReader,
+        encoder: _core.PrometheusEncoder,
+        form: str,
+        is_constant: Callable[[str], bool] | None,
+        timeout_millis: float,
+    ) -> bytes | None:
+        """Collects for a reader that is scraped, without data points in between. Never raises.
+
+        Args:
+            metric_reader: A reader that was added.
+            encoder: That of the reader.
+            form: Format, see `_core.Collector.encode_prometheus`.
+            is_constant: Says of each key of the resource whether all series get it as a label; None for no key.
+            timeout_millis: As of `collect`.
+
+        Returns:
+            The answer, empty if another worker of the group exports; None if there can be none.
+        """
+
+        def take(since_ns: int) -> bytes | None:
+            if self._sdk_config is None:
+                return None
+            resource = self._sdk_config.resource.attributes
+            constant = {key: resource[key] for key in resource if is_constant is not None and is_constant(key)}
+            return self._collector.encode_prometheus(
+                id(metric_reader), since_ns, encoder, form, resource, constant, self._of_itself()
+            )
+
+        return self._take(take, timeout_millis, of_no_leader=b"")
+
+    def _take(self, take: Callable[[int], T | None], timeout_millis: float, *, of_no_leader: T | None) -> T | None:
+        """What `take` makes of the points of now, in turn and after the callbacks; None if that fails."""
         if not self._wait_for_turn(monotonic() + timeout_millis / 1000):
             _logger.warning("Metrics are not collected: another collection took longer than %s ms", timeout_millis)
             return None
@@ -197,13 +250,7 @@ class NativeConsumer:
         try:
             since_ns = self._collector.now_ns()
             self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
-            if not self._segment.lead():
-                return None
-            made = self._self_metrics() if self._self_metrics is not None else []
-            time_ns, metrics = self._collector.collect(id(metric_reader), since_ns, made)
-            if self._sdk_config is None:
-                return None
-            return self._builder.build(self._sdk_config.resource, time_ns, metrics, id(metric_reader))
+            return take(since_ns) if self._segment.lead() else of_no_leader
         except Exception:
             _logger.exception("Metrics are not collected")
             return None

@@ -176,3 +176,7 @@ def _let_collect(reader: MetricReader, consumer: NativeConsumer) -> None:
     if is_prometheus(reader):
         collect = adapt(reader, collect)
     reader._set_collect_callback(collect)
+    # Readers of ours that need no data points.
+    set_scrape = getattr(reader, "_set_scrape_callback", None)
+    if set_scrape is not None:
+        set_scrape(consumer.scrape)

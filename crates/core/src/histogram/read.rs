@@ -102,12 +102,7 @@ impl Histogram<'_> {
         out: &mut Vec<(Slot, u64)>,
     ) -> Option<()> {
         let start = page.slots_at(self.geometry);
-        for index in 0..slots {
-            let count = match page.width() {
-                0 => u64::from(self.region.u16(start + 2 * index)?.load(Relaxed)),
-                1 => u64::from(self.region.u32(start + 4 * index)?.load(Relaxed)),
-                _ => self.region.u64(start + 8 * index)?.load(Relaxed),
-            };
+        let mut put = |index: usize, count: u64| {
             if count > 0 {
                 let slot = Slot {
                     octave: octave as u8,
@@ -115,6 +110,24 @@ impl Histogram<'_> {
                     index: (first + index) as u16,
                 };
                 out.push((slot, count));
+            }
+        };
+        // Bounds and width are looked at once a page and not once a slot: most of a collection is this loop.
+        match page.width() {
+            0 => {
+                for (index, word) in self.region.u16s(start, slots)?.iter().enumerate() {
+                    put(index, u64::from(word.load(Relaxed)));
+                }
+            }
+            1 => {
+                for (index, word) in self.region.u32s(start, slots)?.iter().enumerate() {
+                    put(index, u64::from(word.load(Relaxed)));
+                }
+            }
+            _ => {
+                for (index, word) in self.region.u64s(start, slots)?.iter().enumerate() {
+                    put(index, word.load(Relaxed));
+                }
             }
         }
         Some(())

@@ -1,0 +1,3 @@
+//! Encoders: metrics as the bytes that leave.
+
+pub mod prometheus;
