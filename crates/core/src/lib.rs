@@ -7,6 +7,7 @@ pub mod attributes;
 pub mod clock;
 pub mod distribution;
 pub mod drops;
+pub mod encode;
 pub mod error;
 pub mod exemplar;
 pub mod fork;

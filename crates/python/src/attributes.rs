@@ -61,6 +61,11 @@ pub fn canonical(mapping: &Bound<'_, PyMapping>) -> PyResult<Vec<u8>> {
     Ok(encode(&mut pairs_of_items(mapping, MAX_DEPTH)?))
 }
 
+/// The pairs of a clean mapping, in its order.
+pub fn pairs(mapping: &Bound<'_, PyMapping>) -> PyResult<Pairs> {
+    pairs_of_items(mapping, MAX_DEPTH)
+}
+
 /// Canonical bytes of a small exact dict of plain values, pairs already taken out.
 pub fn canonical_of_pairs(pairs: &[(Bound<'_, PyAny>, Bound<'_, PyAny>)]) -> PyResult<Vec<u8>> {
     let mut all = Pairs::with_capacity(pairs.len());

@@ -1,0 +1,4 @@
+//! What leaves the process, as bytes.
+
+pub mod otlp;
+pub mod wire;
