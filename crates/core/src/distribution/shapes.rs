@@ -47,11 +47,16 @@ impl Distribution {
             .negative
             .iter()
             .map(|(slot, count)| (-(slot.highest() as f64), count));
+        // Slots are nearly in the order of their values, so that the next one is mostly in the same bucket or a near one.
+        let mut bucket = 0;
         for (lowest, count) in positive.chain(negative) {
-            add(
-                &mut counts[units.partition_point(|boundary| *boundary < lowest)],
-                *count,
-            );
+            while units.get(bucket).is_some_and(|boundary| *boundary < lowest) {
+                bucket += 1;
+            }
+            while bucket > 0 && units[bucket - 1] >= lowest {
+                bucket -= 1;
+            }
+            add(&mut counts[bucket], *count);
         }
         counts
     }

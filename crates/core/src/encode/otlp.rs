@@ -109,8 +109,9 @@ fn one_metric(writer: &mut Writer, metric: &Metric) {
             record_min_max,
             delta,
         } => writer.message(9, |writer| {
+            let bounds = bounds(boundaries);
             for point in &metric.points {
-                explicit_point(writer, point, boundaries, *record_min_max);
+                explicit_point(writer, point, boundaries, &bounds, *record_min_max);
             }
             writer.uint(2, temporality(*delta));
         }),
@@ -150,7 +151,15 @@ fn number(writer: &mut Writer, value: Number, float: u32, integer: u32) {
     }
 }
 
-fn explicit_point(writer: &mut Writer, point: &DataPoint, boundaries: &[f64], record_min_max: bool) {
+/// The field with the boundaries, which is the same in all points of a metric.
+fn bounds(boundaries: &[f64]) -> Vec<u8> {
+    let bits: Vec<u64> = boundaries.iter().map(|boundary| boundary.to_bits()).collect();
+    let mut writer = Writer::default();
+    writer.packed_fixed64(7, &bits);
+    writer.into_bytes()
+}
+
+fn explicit_point(writer: &mut Writer, point: &DataPoint, boundaries: &[f64], bounds: &[u8], record_min_max: bool) {
     // Numbers are here only if the segment is damaged.
     let Value::Distribution(distribution) = &point.value else {
         return;
@@ -158,8 +167,8 @@ fn explicit_point(writer: &mut Writer, point: &DataPoint, boundaries: &[f64], re
     let counts = distribution.explicit(boundaries);
     writer.message(1, |writer| {
         histogram_head(writer, point, distribution, 2);
-        writer.packed_fixed64(6, counts.iter().copied());
-        writer.packed_fixed64(7, boundaries.iter().map(|boundary| boundary.to_bits()));
+        writer.packed_fixed64(6, &counts);
+        writer.fields(bounds);
         exemplars(writer, point, &HISTOGRAM);
         encoded_pairs(writer, HISTOGRAM.attributes, &point.attributes);
         let (min, max) = distribution.range(record_min_max);

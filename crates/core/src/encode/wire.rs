@@ -104,16 +104,17 @@ impl Writer {
         self.out.extend_from_slice(bytes);
     }
 
-    /// A packed field of type `repeated fixed64`, or of `repeated double` by bits.
-    pub fn packed_fixed64(&mut self, field: u32, numbers: impl ExactSizeIterator<Item = u64>) {
-        if numbers.len() == 0 {
+    /// A packed field of type `repeated fixed64`.
+    pub fn packed_fixed64(&mut self, field: u32, numbers: &[u64]) {
+        if numbers.is_empty() {
             return;
         }
         self.tag(field, DELIMITED);
         self.varint(numbers.len() as u64 * 8);
-        self.out.reserve(numbers.len() * 8);
-        for number in numbers {
-            self.out.extend_from_slice(&number.to_le_bytes());
+        let start = self.out.len();
+        self.out.resize(start + numbers.len() * 8, 0);
+        for (bytes, number) in self.out[start..].chunks_exact_mut(8).zip(numbers) {
+            bytes.copy_from_slice(&number.to_le_bytes());
         }
     }
 
@@ -122,6 +123,11 @@ impl Writer {
         if !numbers.is_empty() {
             self.message(field, |writer| numbers.iter().for_each(|number| writer.varint(*number)));
         }
+    }
+
+    /// Fields that were written elsewhere.
+    pub fn fields(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
 
     /// A message within this one, also if it is empty; `body` writes its fields.
@@ -188,7 +194,7 @@ mod tests {
             w.sint32(1, 0);
             w.fixed64(1, 0);
             w.bytes(1, b"");
-            w.packed_fixed64(1, [].into_iter());
+            w.packed_fixed64(1, &[]);
             w.packed_uint(1, &[]);
         });
         assert_eq!(nothing, []);
