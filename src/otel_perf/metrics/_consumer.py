@@ -18,12 +18,13 @@ from otel_perf.metrics._readers import DEFAULT_BOUNDARIES, ReaderOptions
 from otel_perf.metrics._views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.sdk.metrics import ExemplarFilter
     from opentelemetry.sdk.metrics._internal.sdk_configuration import SdkConfiguration
     from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
     from opentelemetry.sdk.metrics.view import View
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     from otel_perf.metrics._views import Stream
@@ -177,23 +178,49 @@ class NativeConsumer:
         Returns:
             The points; None if there are none, or if another worker of the group exports.
         """
+        data: MetricsData | None = self._collected(metric_reader, timeout_millis, self._points)
+        return data
+
+    def collect_otlp(
+        self, metric_reader: MetricReader, timeout_millis: float = 10_000
+    ) -> tuple[bytes, int, int] | MetricsData | None:
+        """Collects as `collect` does, into bytes.
+
+        Args:
+            metric_reader: A reader that was added.
+            timeout_millis: As of `collect`.
+
+        Returns:
+            An OTLP request with the number of its points and of those that are deltas; what `collect` answers if exemplars are kept in Python.
+        """
+        found: tuple[bytes, int, int] | MetricsData | None = self._collected(metric_reader, timeout_millis, self._otlp)
+        return found
+
+    def _collected(self, metric_reader: MetricReader, timeout_millis: float, take: Callable[..., Any]) -> Any:
         if not self._wait_for_turn(monotonic() + timeout_millis / 1000):
             _logger.warning("Metrics are not collected: another collection took longer than %s ms", timeout_millis)
             return None
         try:
             since_ns = self._collector.now_ns()
             self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
-            if not self._segment.lead():
+            if not self._segment.lead() or self._sdk_config is None:
                 return None
-            time_ns, metrics = self._collector.collect(id(metric_reader), since_ns)
-            if self._sdk_config is None:
-                return None
-            return self._builder.build(self._sdk_config.resource, time_ns, metrics, id(metric_reader))
+            return take(id(metric_reader), since_ns, self._sdk_config.resource)
         except Exception:
             _logger.exception("Metrics are not collected")
             return None
         finally:
             self._lock.release()
+
+    def _points(self, reader: int, since_ns: int, resource: Resource) -> MetricsData | None:
+        time_ns, metrics = self._collector.collect(reader, since_ns)
+        return self._builder.build(resource, time_ns, metrics, reader)
+
+    def _otlp(self, reader: int, since_ns: int, resource: Resource) -> tuple[bytes, int, int] | MetricsData | None:
+        if self._exemplars.in_use:
+            return self._points(reader, since_ns, resource)
+        found = self._collector.encode_otlp(reader, since_ns, resource.attributes, resource.schema_url)
+        return found if found[1] else None
 
     def _wait_for_turn(self, deadline: float) -> bool:
         # The lock is not waited for but asked for again and again: another greenlet of this thread may hold it, whose callback gave way, and only
