@@ -137,17 +137,24 @@ fn number_point(writer: &mut Writer, point: &DataPoint) {
     writer.message(1, |writer| {
         writer.fixed64(2, point.start_unix_ns);
         writer.fixed64(3, point.time_unix_ns);
-        number(writer, value, 4, 6);
+        float(writer, 4, value);
         exemplars(writer, point, &NUMBER);
+        integer(writer, 6, value);
         encoded_pairs(writer, NUMBER.attributes, &point.attributes);
     });
 }
 
-/// One field of a pair of alternatives, `double` and `sfixed64`.
-fn number(writer: &mut Writer, value: Number, float: u32, integer: u32) {
-    match value {
-        Number::Float(value) => writer.double_set(float, value),
-        Number::Int(value) => writer.fixed64_set(integer, value as u64),
+/// A value if it is a float; an integer has another field, which stands elsewhere.
+fn float(writer: &mut Writer, field: u32, value: Number) {
+    if let Number::Float(value) = value {
+        writer.double_set(field, value);
+    }
+}
+
+/// A value if it is an integer, as `sfixed64`.
+fn integer(writer: &mut Writer, field: u32, value: Number) {
+    if let Number::Int(value) = value {
+        writer.fixed64_set(field, value as u64);
     }
 }
 
@@ -221,11 +228,12 @@ fn exemplars(writer: &mut Writer, point: &DataPoint, fields: &Fields) {
 
 fn one_exemplar(writer: &mut Writer, exemplar: &Exemplar) {
     writer.fixed64(2, exemplar.time_unix_ns);
-    number(writer, exemplar.value, 3, 6);
+    float(writer, 3, exemplar.value);
     if let Some(ids) = exemplar.span {
         writer.bytes(4, &ids.span.to_be_bytes());
         writer.bytes(5, &ids.trace.to_be_bytes());
     }
+    integer(writer, 6, exemplar.value);
     encoded_pairs(writer, 7, exemplar.dropped.as_deref().unwrap_or_default());
 }
 
