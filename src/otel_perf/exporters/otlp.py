@@ -131,7 +131,7 @@ class OtlpMetricReader(PeriodicExportingMetricReader):
     def _ticker(self) -> None:
         while not self._is_shutdown_after(self._pause()):
             self._guarded(self._tick)
-        self._guarded(lambda: self.collect(timeout_millis=self._export_interval_millis))
+        self._guarded(lambda: self._collect_and_send(self._export_interval_millis))
 
     def _is_shutdown_after(self, seconds: float) -> bool:
         """Waits; whether the reader is shut down by then."""
@@ -161,12 +161,32 @@ class OtlpMetricReader(PeriodicExportingMetricReader):
         if self._waiting and self._clock() < self._due:
             self._exporting(self._send_waiting)
             return
-        before = self._attempts
         self._due = self._clock() + self._export_interval_millis / 1e3
-        self.collect(timeout_millis=self._export_timeout_millis)
-        if self._attempts == before:
-            # There was nothing to send, so there is nothing to hurry for.
+        self._collect_and_send(self._export_timeout_millis)
+
+    def _collect_and_send(self, timeout_millis: float) -> None:
+        before = self._attempts
+        self.collect(timeout_millis=timeout_millis)
+        if self._attempts > before:
+            return
+        # There is nothing new.
+        if self._waiting:
+            self._exporting(self._send_waiting)
+        else:
             self._failures = 0
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Exports what was recorded until now, and what waits.
+
+        Args:
+            timeout_millis: Time that the collection may take; how long the export may is the exporter's own setting.
+
+        Returns:
+            True, as the stock reader does; `results` tells more.
+        """
+        self._collect_and_send(timeout_millis)
+        self._exporter.force_flush(timeout_millis=timeout_millis)
+        return True
 
     def _receive_metrics(self, metrics_data: Any, timeout_millis: float = 10_000, **_kwargs: Any) -> None:
         if isinstance(metrics_data, tuple):
