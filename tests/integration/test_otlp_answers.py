@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import ssl
+import subprocess
 import tracemalloc
+import zlib
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -18,7 +22,6 @@ from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExp
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 from otel_perf.exporters import otlp
 from otel_perf.exporters._http_answers import MAX_ANSWER
@@ -27,7 +30,6 @@ from tests.peers.otlp import flatten
 from tests.peers.scripted import Connection, response, scripted, scripted_grpc
 
 NONE = {"ok": 0, "failed": 0, "exported": 0, "rejected": 0, "dropped": 0}
-Export = Callable[[Any], otlp.OtlpMetricReader]
 
 
 @pytest.fixture
@@ -67,8 +69,8 @@ def over_grpc(address: str, timeout: float = 5, **options: Any) -> GrpcExporter:
 def test_partial_success_over_http_is_counted(recorded: Any, caplog: Any, encoding: str) -> None:
     """Points that an HTTP server rejects are counted and reported, however its answer is compressed, and the request is not sent again."""
     bodies: list[bytes] = []
-    encoded = {"identity": bytes, "gzip": gzip.compress, "deflate": __import__("zlib").compress}[encoding]
-    partial = encoded(response(1, "out of range").SerializeToString())
+    compress: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
+    partial = compress[encoding](response(1, "out of range").SerializeToString())
 
     def answer(connection: Connection) -> None:
         while True:
@@ -325,7 +327,6 @@ def test_a_session_of_the_user_is_used_and_left_alone(recorded: Any) -> None:
     assert len(answered.content) == MAX_ANSWER + 1
     assert reader.results()["failed"] == 1
     assert all(b"X-Who: me" in head for head in seen)
-    assert isinstance(session, requests.Session)
 
 
 def test_a_request_that_the_exporter_refuses_is_dropped(recorded: Any) -> None:
@@ -337,12 +338,29 @@ def test_a_request_that_the_exporter_refuses_is_dropped(recorded: Any) -> None:
     assert reader.results() == {**NONE, "failed": 1, "dropped": 2}
 
 
-def test_certificates_are_checked_as_by_the_stock_exporter(recorded: Any) -> None:
-    """The exporter's certificate file stays the one that is asked: one that is none is a failed export."""
-    exporter = HttpExporter(endpoint="https://127.0.0.1:9/v1/metrics", certificate_file="nowhere.pem", timeout=0.5)
-    reader, _ = recorded(exporter)
-    reader.force_flush()
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_tls_is_that_of_the_stock_exporter(recorded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over HTTPS the exporter's certificate file decides: a server that has the certificate is trusted, and not without the file."""
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        # To requests they count more than the exporter's own setting.
+        monkeypatch.delenv(variable, raising=False)
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    command = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject)
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
 
-    assert reader.results()["failed"] == 1
-    assert ssl.OPENSSL_VERSION
-    assert AggregationTemporality.DELTA
+    def answer(connection: Connection) -> None:
+        with context.wrap_socket(connection.socket, server_side=True) as secure:
+            within = Connection(secure, connection.ended)
+            within.request()
+            within.answer(response(1, "seen").SerializeToString())
+
+    with scripted(answer) as address:
+        endpoint = f"https://{address}/v1/metrics"
+        for file, expected in ((str(certificate), {"ok": 1, "exported": 1, "rejected": 1}), (None, {"failed": 1})):
+            reader, _ = recorded(HttpExporter(endpoint=endpoint, certificate_file=file, timeout=0.8))
+            reader.force_flush()
+
+            assert reader.results() == {**NONE, **expected}

@@ -116,5 +116,7 @@ def scripted_grpc(answer: Callable[[Any, Any], Any]) -> Iterator[str]:
 def response(rejected: int = 0, message: str = "") -> metrics_service_pb2.ExportMetricsServiceResponse:
     """The answer to an export."""
     return metrics_service_pb2.ExportMetricsServiceResponse(
-        partial_success={"rejected_data_points": rejected, "error_message": message}
+        partial_success=metrics_service_pb2.ExportMetricsPartialSuccess(
+            rejected_data_points=rejected, error_message=message
+        )
     )
