@@ -339,7 +339,7 @@ def test_exemplars_kept_in_python_leave_in_the_stock_way(make_provider: Callable
     """With an exemplar filter of the user's own the exporter gets the SDK's data points, with the exemplars."""
 
     class Every(sdk.ExemplarFilter):
-        def should_sample(self, *_arguments: Any) -> bool:  # type: ignore[override]
+        def should_sample(self, *_arguments: Any) -> bool:
             return True
 
     transport: Any = Transport([OK])
@@ -380,7 +380,7 @@ def test_other_exporters_have_the_stock_reader() -> None:
         pass
 
     for exporter in (ConsoleMetricExporter(), Derived()):
-        made = otlp.reader(exporter, export_interval_millis=float("inf"))
+        made: Any = otlp.reader(exporter, export_interval_millis=float("inf"))
         assert not isinstance(made, otlp.OtlpMetricReader)
         made._set_collect_callback(lambda *_, **_k: None)
         made.shutdown()
