@@ -449,6 +449,32 @@ class Collector:
             ValueError: The format or a kind of `made` is unknown.
         """
 
+    def encode_otlp(
+        self,
+        reader: int,
+        since_ns: int,
+        attributes: Mapping[str, Any],
+        schema_url: str,
+        made: Sequence[tuple[str, str, str, str, list[tuple[Mapping[str, Any], float]]]] = ...,
+    ) -> tuple[bytes, int, int]:
+        """What `collect` answers, as an OTLP ``ExportMetricsServiceRequest``; scan and encoding run without the GIL.
+
+        About half a microsecond for a histogram of 15 buckets, beside the scan.
+
+        Args:
+            reader: The reader's number.
+            since_ns: As of `collect`.
+            attributes: Attributes of the resource, clean.
+            schema_url: Schema URL of the resource, empty if it has none.
+            made: As of `collect`.
+
+        Returns:
+            The bytes, the number of data points, and how many of these are deltas.
+
+        Raises:
+            ValueError: A kind of `made` is unknown.
+        """
+
 @final
 class PrometheusEncoder:
     """Encodes what one endpoint answers.

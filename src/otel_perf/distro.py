@@ -12,7 +12,7 @@ from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -147,9 +147,7 @@ class _Parts:
                 reader = serve(self._settings)
                 if reader is not None:
                     readers.append(reader)
-        for exporter in self._exporters("metrics", names):
-            is_reader = isinstance(exporter, MetricReader)
-            readers.append(exporter if is_reader else PeriodicExportingMetricReader(exporter))
+        readers += map(_reader, self._exporters("metrics", names))
         provider = MeterProvider(
             readers,
             group_resource(self._settings, self._resource),
@@ -207,6 +205,14 @@ class _Parts:
             export_log_record_processor=self._kwargs.get("export_log_record_processor"),
             logger_configurator=self._kwargs.get("logger_configurator") or _components.scope_configurator("logger"),
         )
+
+
+def _reader(exporter: Any) -> MetricReader:
+    if isinstance(exporter, MetricReader):
+        return exporter
+    from otel_perf.exporters import otlp  # noqa: PLC0415 - only who exports pays for it.
+
+    return otlp.reader(exporter)
 
 
 def configure(**kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Every instrument through the stock OTLP exporters to a real receiver, gRPC and HTTP, whose messages are decoded."""
+"""Every instrument through the OTLP exporters, in the stock way and as bytes, to a real receiver, gRPC and HTTP, whose messages are decoded."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExp
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
 from otel_perf import MeterProvider
+from otel_perf.exporters import otlp
 from tests.peers.otlp import RECEIVERS, Receiver, attributes_of
 
 DELTA: dict[type, AggregationTemporality] = dict.fromkeys(
@@ -30,9 +31,16 @@ def receiver(request: pytest.FixtureRequest) -> Iterator[tuple[str, Receiver]]:
         yield request.param, found
 
 
+@pytest.fixture(params=["stock", "bytes"])
+def periodic(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Makes a reader that exports on request: the stock one, and ours."""
+    make: Callable[..., Any] = PeriodicExportingMetricReader if request.param == "stock" else otlp.reader
+    return lambda exporter: make(exporter, export_interval_millis=3_600_000)
+
+
 @pytest.fixture
 def connect(
-    receiver: tuple[str, Receiver], make_provider: Callable[..., MeterProvider]
+    receiver: tuple[str, Receiver], periodic: Callable[..., Any], make_provider: Callable[..., MeterProvider]
 ) -> Callable[..., tuple[Any, MeterProvider, Receiver]]:
     """Makes a provider that exports to the receiver on request."""
     protocol, found = receiver
@@ -43,8 +51,7 @@ def connect(
             exporter = GrpcExporter(endpoint=found.endpoint, insecure=True, timeout=10, **kwargs)
         else:
             exporter = HttpExporter(endpoint=f"{found.endpoint}/v1/metrics", timeout=10, **kwargs)
-        reader = PeriodicExportingMetricReader(exporter, export_interval_millis=3_600_000)
-        provider = make_provider(reader)
+        provider = make_provider(periodic(exporter))
         return provider.get_meter("scope", "1.2", "https://schema", {"team": "a"}), provider, found
 
     return make
@@ -168,16 +175,13 @@ def test_default_boundaries_are_the_sdks(connect: Any) -> None:
 
 
 def test_two_readers_each_get_everything(
-    receiver: tuple[str, Receiver], connect: Any, make_provider: Callable[..., MeterProvider]
+    receiver: tuple[str, Receiver], connect: Any, periodic: Callable[..., Any]
 ) -> None:
     """A cumulative and a delta reader on one provider do not take anything from each other."""
     meter, provider, found = connect()
     kind = GrpcExporter if receiver[0] == "grpc" else HttpExporter
     endpoint = found.endpoint if receiver[0] == "grpc" else f"{found.endpoint}/v1/metrics"
-    delta = PeriodicExportingMetricReader(
-        kind(endpoint=endpoint, preferred_temporality=DELTA, timeout=10), export_interval_millis=3_600_000
-    )
-    provider.add_metric_reader(delta)
+    provider.add_metric_reader(periodic(kind(endpoint=endpoint, preferred_temporality=DELTA, timeout=10)))
     counter = meter.create_counter("c")
     for _ in range(3):
         counter.add(2)

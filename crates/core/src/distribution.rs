@@ -92,6 +92,15 @@ impl Distribution {
         self.max
     }
 
+    /// Minimum and maximum as they leave: those of no recording if they are not wanted.
+    pub fn range(&self, wanted: bool) -> (f64, f64) {
+        if wanted {
+            (self.min, self.max)
+        } else {
+            (f64::INFINITY, f64::NEG_INFINITY)
+        }
+    }
+
     /// The coarsest ladder step in use.
     pub fn coarsest(&self) -> Level {
         self.coarsest

@@ -1,3 +1,5 @@
-//! Encoders: metrics as the bytes that leave.
+//! Metrics as others read them: OTLP requests and the formats of Prometheus.
 
+pub mod otlp;
 pub mod prometheus;
+mod wire;

@@ -170,6 +170,14 @@ impl Shape {
         }
     }
 
+    /// Whether the points are those since the reader's last collection.
+    pub fn is_delta(&self) -> bool {
+        match self {
+            Shape::Gauge => false,
+            Shape::Sum { delta, .. } | Shape::Explicit { delta, .. } | Shape::Exponential { delta, .. } => *delta,
+        }
+    }
+
     /// Of the exemplars, oldest first, those that a point of this shape carries: the last one of each explicit bucket, a few of an exponential
     /// histogram, none of zero, and the last one otherwise. The SDK's reservoirs have these sizes.
     fn choose(&self, mut exemplars: Vec<Exemplar>) -> Vec<Exemplar> {

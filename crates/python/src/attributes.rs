@@ -47,7 +47,7 @@ fn value(object: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
     }
 }
 
-/// The pairs of a mapping that is clean.
+/// The pairs of a mapping that is clean, in its order.
 pub fn pairs(mapping: &Bound<'_, PyMapping>) -> PyResult<Pairs> {
     pairs_of_items(mapping, MAX_DEPTH)
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use otel_perf_core::clock::{monotonic_ns, unix_ns};
+use otel_perf_core::encode::otlp;
 use otel_perf_core::exemplar::Exemplar;
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::lane::Number;
@@ -163,6 +164,29 @@ impl Collector {
         });
         Ok(PyBytes::new(py, &bytes))
     }
+
+    /// The same metrics as an OTLP request, with its number of points, all of them and those that are deltas.
+    #[pyo3(signature = (reader, since_ns, attributes, schema_url, made=Vec::new()))]
+    fn encode_otlp<'py>(
+        &self,
+        py: Python<'py>,
+        reader: u64,
+        since_ns: u64,
+        attributes: &Bound<'py, PyMapping>,
+        schema_url: String,
+        made: Vec<Made<'py>>,
+    ) -> PyResult<(Bound<'py, PyBytes>, usize, usize)> {
+        let attributes = attributes::pairs(attributes)?;
+        let resource = Resource { attributes, schema_url };
+        let metrics = self.metrics(py, reader, since_ns, &made)?;
+        let (request, points, deltas) = py.detach(|| {
+            let points = |metric: &Metric| metric.points.len();
+            let deltas = metrics.iter().filter(|metric| metric.shape.is_delta());
+            let counts = (metrics.iter().map(points).sum(), deltas.map(points).sum());
+            (otlp::request(&resource, &metrics), counts.0, counts.1)
+        });
+        Ok((PyBytes::new(py, &request), points, deltas))
+    }
 }
 
 impl Collector {
@@ -254,13 +278,6 @@ impl Collector {
             Value::Distribution(distribution) => distribution,
         };
         let (count, sum) = (distribution.count(), number(py, distribution.sum())?);
-        let range = |record_min_max: bool| {
-            if record_min_max {
-                (distribution.min(), distribution.max())
-            } else {
-                (f64::INFINITY, f64::NEG_INFINITY)
-            }
-        };
         match shape {
             Shape::Exponential {
                 max_size,
@@ -272,7 +289,7 @@ impl Collector {
                 let positive = (found.positive.offset, PyTuple::new(py, found.positive.counts)?);
                 let negative = (found.negative.offset, PyTuple::new(py, found.negative.counts)?);
                 let buckets = (found.scale, found.zero_count, positive, negative);
-                let (min, max) = range(*record_min_max);
+                let (min, max) = distribution.range(*record_min_max);
                 (attributes, start, count, sum, buckets, min, max, exemplars, series).into_pyobject(py)
             }
             Shape::Explicit {
@@ -281,7 +298,7 @@ impl Collector {
                 ..
             } => {
                 let counts = PyTuple::new(py, distribution.explicit(boundaries))?;
-                let (min, max) = range(*record_min_max);
+                let (min, max) = distribution.range(*record_min_max);
                 (
                     attributes, start, count, sum, counts, bounds, min, max, exemplars, series,
                 )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from opentelemetry.configuration import _meter_provider as factories
 from opentelemetry.sdk.metrics import TraceBasedExemplarFilter
 from opentelemetry.sdk.metrics._internal import instrument as kinds
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
 from otel_perf import segment as segments
 from otel_perf.metrics import MeterProvider
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from opentelemetry.configuration import models
+    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.metrics.view import View
     from opentelemetry.sdk.resources import Resource
 
@@ -90,10 +90,13 @@ def build(
 
 
 def _periodic(config: models.PeriodicMetricReader, exporter: Any) -> MetricReader:
-    reader = PeriodicExportingMetricReader(
+    from otel_perf.exporters import otlp  # noqa: PLC0415 - only who exports pays for it.
+
+    interval, timeout = config.interval, config.timeout
+    reader = otlp.reader(
         exporter,
-        factories._DEFAULT_EXPORT_INTERVAL_MILLIS if config.interval is None else config.interval,
-        factories._DEFAULT_EXPORT_TIMEOUT_MILLIS if config.timeout is None else config.timeout,
+        export_interval_millis=factories._DEFAULT_EXPORT_INTERVAL_MILLIS if interval is None else interval,
+        export_timeout_millis=factories._DEFAULT_EXPORT_TIMEOUT_MILLIS if timeout is None else timeout,
     )
     _limit(reader, config.cardinality_limits)
     return reader

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, thread_time_ns
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics._internal.sdk_configuration import SdkConfiguration
     from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
     from opentelemetry.sdk.metrics.view import View
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     from otel_perf.metrics._self_metrics import Made, SelfMetrics, Value
@@ -200,14 +202,21 @@ class NativeConsumer:
         Returns:
             The points; None if there are none, or if another worker of the group exports.
         """
+        return self._take(partial(self._points, id(metric_reader)), timeout_millis, of_no_leader=None)
 
-        def take(since_ns: int) -> MetricsData | None:
-            time_ns, metrics = self._collector.collect(id(metric_reader), since_ns, self._of_itself())
-            if self._sdk_config is None:
-                return None
-            return self._builder.build(self._sdk_config.resource, time_ns, metrics, id(metric_reader))
+    def collect_otlp(
+        self, metric_reader: MetricReader, timeout_millis: float = 10_000
+    ) -> tuple[bytes, int, int] | MetricsData | None:
+        """Collects as `collect` does, into bytes.
 
-        return self._take(take, timeout_millis, of_no_leader=None)
+        Args:
+            metric_reader: A reader that was added.
+            timeout_millis: As of `collect`.
+
+        Returns:
+            An OTLP request with the number of its points and of those that are deltas; what `collect` answers if exemplars are kept in Python.
+        """
+        return self._take(partial(self._otlp, id(metric_reader)), timeout_millis, of_no_leader=None)
 
     def scrape(
         self,
@@ -230,18 +239,16 @@ class NativeConsumer:
             The answer, empty if another worker of the group exports; None if there can be none.
         """
 
-        def take(since_ns: int) -> bytes | None:
-            if self._sdk_config is None:
-                return None
-            resource = self._sdk_config.resource.attributes
-            constant = {key: resource[key] for key in resource if is_constant is not None and is_constant(key)}
+        def take(since_ns: int, resource: Resource) -> bytes:
+            keys = resource.attributes
+            constant = {key: keys[key] for key in keys if is_constant is not None and is_constant(key)}
             return self._collector.encode_prometheus(
-                id(metric_reader), since_ns, encoder, form, resource, constant, self._of_itself()
+                id(metric_reader), since_ns, encoder, form, keys, constant, self._of_itself()
             )
 
         return self._take(take, timeout_millis, of_no_leader=b"")
 
-    def _take(self, take: Callable[[int], T | None], timeout_millis: float, *, of_no_leader: T | None) -> T | None:
+    def _take(self, take: Callable[[int, Resource], T], timeout_millis: float, *, of_no_leader: T) -> T | None:
         """What `take` makes of the points of now, in turn and after the callbacks; None if that fails."""
         if not self._wait_for_turn(monotonic() + timeout_millis / 1000):
             _logger.warning("Metrics are not collected: another collection took longer than %s ms", timeout_millis)
@@ -250,13 +257,27 @@ class NativeConsumer:
         try:
             since_ns = self._collector.now_ns()
             self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
-            return take(since_ns) if self._segment.lead() else of_no_leader
+            if self._sdk_config is None:
+                return None
+            return take(since_ns, self._sdk_config.resource) if self._segment.lead() else of_no_leader
         except Exception:
             _logger.exception("Metrics are not collected")
             return None
         finally:
             self._cpu_ns += thread_time_ns() - start_ns
             self._lock.release()
+
+    def _points(self, reader: int, since_ns: int, resource: Resource) -> MetricsData | None:
+        time_ns, metrics = self._collector.collect(reader, since_ns, self._of_itself())
+        return self._builder.build(resource, time_ns, metrics, reader)
+
+    def _otlp(self, reader: int, since_ns: int, resource: Resource) -> tuple[bytes, int, int] | MetricsData | None:
+        if self._exemplars.in_use:
+            return self._points(reader, since_ns, resource)
+        found = self._collector.encode_otlp(
+            reader, since_ns, resource.attributes, resource.schema_url, self._of_itself()
+        )
+        return found if found[1] else None
 
     def _wait_for_turn(self, deadline: float) -> bool:
         # The lock is not waited for but asked for again and again: another greenlet of this thread may hold it, whose callback gave way, and only

@@ -167,6 +167,8 @@ class MeterProvider(sdk.MeterProvider):
             # The stock periodic reader restarts its thread but keeps this lock, which its parent may have held.
             if hasattr(reader, "_export_lock"):
                 reader._export_lock = threading.Lock()
+            if hasattr(reader, "after_fork_in_child"):
+                reader.after_fork_in_child()
         self._consumer.after_fork_in_child()
 
 
@@ -175,6 +177,9 @@ def _let_collect(reader: MetricReader, consumer: NativeConsumer) -> None:
     collect: Any = consumer.collect
     if is_prometheus(reader):
         collect = adapt(reader, collect)
+    elif hasattr(reader, "collect_from"):
+        # One of ours, which takes something else than the SDK's data points.
+        collect = reader.collect_from(consumer)
     reader._set_collect_callback(collect)
     # Readers of ours that need no data points.
     set_scrape = getattr(reader, "_set_scrape_callback", None)

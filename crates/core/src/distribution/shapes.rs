@@ -47,17 +47,36 @@ impl Distribution {
             .negative
             .iter()
             .map(|(slot, count)| (-(slot.highest() as f64), count));
+        // Slots are nearly in the order of their values, so that the next one is mostly in the same bucket or a near one.
+        let mut bucket = 0;
         for (lowest, count) in positive.chain(negative) {
-            add(
-                &mut counts[units.partition_point(|boundary| *boundary < lowest)],
-                *count,
-            );
+            while units.get(bucket).is_some_and(|boundary| *boundary < lowest) {
+                bucket += 1;
+            }
+            while bucket > 0 && units[bucket - 1] >= lowest {
+                bucket -= 1;
+            }
+            add(&mut counts[bucket], *count);
         }
         counts
     }
 
     /// The exponential histogram with at most `max_size` buckets of each sign at the finest scale that fits, but not finer than `max_scale` nor than
     /// the slots are. A slot counts in the bucket of its middle.
+    ///
+    /// A quantile that is read from the buckets, as the harmonic mean of a bucket's ends, is off by at most `(base - 1) / (base + 1)`
+    /// and half a slot (0.05 % at three digits, 0.4 % at two, 1.6 % at the step below, half an octave at the last):
+    ///
+    /// | scale | bucket | and slots of three digits | of two |
+    /// |---|---|---|---|
+    /// | 3 | 4.33 % | 4.39 % | 4.74 % |
+    /// | 4 | 2.17 % | 2.22 % | 2.57 % |
+    /// | 5 | 1.09 % | 1.14 % | 1.48 % |
+    /// | 6 | 0.55 % | 0.60 % | 0.94 % |
+    /// | 7 | 0.28 % | 0.32 % | |
+    /// | 8 | 0.14 % | 0.19 % | |
+    ///
+    /// The SDK's 160 buckets reach 6 for values within a factor of 5, 5 within 32, 4 within 1,000, and 3 within a million.
     pub fn exponential(&self, max_size: usize, max_scale: i32) -> Exponential {
         let mut zero_count = 0;
         let positive = self.magnitudes(&self.slots, |middle| self.within_range(middle), &mut zero_count);
