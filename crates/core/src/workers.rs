@@ -2,10 +2,11 @@
 //!
 //! A worker owns a slot for as long as it holds the slot's byte lock, see [`crate::lock`]. Byte 0 is the leader's.
 //! A slot becomes `ACTIVE` after its new owner cleared what ended with the previous one; only then are its gauges read.
+//! An observer, a process that only reads and exports, holds a slot too, for what it records of itself; its slot is `OBSERVING`.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::clock::unix_ns;
 use crate::layout::{RETIRED, WORKER, WORKERS};
@@ -16,9 +17,11 @@ use crate::tables::{SeriesId, Tables};
 const STATE: usize = 0;
 const PID: usize = 4;
 const STARTED: usize = 8;
+const REPORTED: usize = 16;
 
 const ACTIVE: u32 = 1;
 const CLEARING: u32 = 2;
+const OBSERVING: u32 = 3;
 
 /// Lock byte of the leader.
 const LEADER: i64 = 0;
@@ -48,6 +51,12 @@ impl<'a> Workers<'a> {
             .u32(self.tables.geometry.workers_at + lane * WORKER + offset)
     }
 
+    fn long_word(&self, lane: usize, offset: usize) -> Option<&'a AtomicU64> {
+        self.tables
+            .region
+            .u64(self.tables.geometry.workers_at + lane * WORKER + offset)
+    }
+
     /// Takes a free slot for this process. 0, the common lane, if there is none.
     pub fn join(&self) -> usize {
         let Some(fd) = self.locks else {
@@ -65,12 +74,11 @@ impl<'a> Workers<'a> {
                 self.clear_lane(lane);
             }
             pid.store(std::process::id(), Relaxed);
-            if let Some(started) = self
-                .tables
-                .region
-                .u64(self.tables.geometry.workers_at + lane * WORKER + STARTED)
-            {
+            if let Some(started) = self.long_word(lane, STARTED) {
                 started.store(unix_ns(), Relaxed);
+            }
+            if let Some(reported) = self.long_word(lane, REPORTED) {
+                reported.store(0, Relaxed);
             }
             state.store(ACTIVE, Release);
             return lane;
@@ -135,13 +143,46 @@ impl<'a> Workers<'a> {
             .map(|lane| WorkerInfo {
                 lane,
                 pid: self.word(lane, PID).map_or(0, |pid| pid.load(Relaxed)),
-                started_unix_ns: self
-                    .tables
-                    .region
-                    .u64(self.tables.geometry.workers_at + lane * WORKER + STARTED)
-                    .map_or(0, |started| started.load(Relaxed)),
+                started_unix_ns: self.long_word(lane, STARTED).map_or(0, |started| started.load(Relaxed)),
             })
             .collect()
+    }
+
+    /// Lanes of the workers that live, without the caller's and those of observers.
+    pub fn others(&self, own: usize) -> Vec<usize> {
+        let others = (1..WORKERS).filter(|lane| *lane != own);
+        others.filter(|lane| self.is_alive(*lane, own)).collect()
+    }
+
+    /// Makes the holder of a slot an observer, which is no worker.
+    pub fn observe(&self, lane: usize) {
+        if let (Some(state), true) = (self.word(lane, STATE), lane > 0) {
+            state.store(OBSERVING, Release);
+        }
+    }
+
+    /// Whether another process observes.
+    pub fn is_observed(&self, own: usize) -> bool {
+        let observing = |lane| {
+            self.word(lane, STATE)
+                .is_some_and(|state| state.load(Acquire) == OBSERVING)
+        };
+        let mut others = (1..WORKERS).filter(|lane| *lane != own);
+        others.any(|lane| observing(lane) && self.locks.is_some_and(|fd| lock::held_by_other(fd, lane as i64)))
+    }
+
+    /// Notes that all callbacks of a worker have reported since a monotonic time: what it reported before is no longer so. In the common
+    /// lane, which several workers share, nothing is noted.
+    pub fn report(&self, lane: usize, since_ns: u64) {
+        if let (Some(reported), true) = (self.long_word(lane, REPORTED), lane > 0) {
+            reported.store(since_ns, Release);
+        }
+    }
+
+    /// Monotonic time since which all callbacks of a worker have reported; 0 if it is not known.
+    pub fn reported(&self, lane: usize) -> u64 {
+        self.long_word(lane, REPORTED)
+            .map_or(0, |reported| reported.load(Acquire))
     }
 
     /// Becomes or stays the leader, unless another process is. `None` where locks do not exist.

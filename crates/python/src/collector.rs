@@ -77,6 +77,11 @@ impl Collector {
         monotonic_ns()
     }
 
+    /// Notes in the segment that this process's callbacks have reported, for readers in other processes.
+    fn reported(&self, since_ns: u64) {
+        self.segment.workers().report(self.segment.lane(), since_ns);
+    }
+
     /// The points of a reader by stream: `(time, [(stream, shape, [point, ...]), ...])`.
     fn collect<'py>(&self, py: Python<'py>, reader: u64, since_ns: u64) -> PyResult<(u64, Bound<'py, PyList>)> {
         let metrics = PyList::empty(py);

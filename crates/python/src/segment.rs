@@ -239,6 +239,27 @@ impl Segment {
         self.inner.lead()
     }
 
+    fn resign(&self) {
+        self.inner.resign();
+    }
+
+    fn observe(&self) {
+        self.inner.observe();
+    }
+
+    fn is_observed(&self) -> bool {
+        self.inner.workers().is_observed(self.inner.joined_lane())
+    }
+
+    fn others(&self) -> Vec<usize> {
+        self.inner.others()
+    }
+
+    #[allow(clippy::needless_pass_by_value)]
+    fn mourn(&self, lanes: Vec<usize>) {
+        self.inner.mourn(&lanes);
+    }
+
     fn close(&self) {
         self.inner.close();
     }
