@@ -18,7 +18,7 @@ from otel_perf.metrics._readers import DEFAULT_BOUNDARIES, ReaderOptions
 from otel_perf.metrics._views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.sdk.metrics import ExemplarFilter
     from opentelemetry.sdk.metrics._internal.sdk_configuration import SdkConfiguration
@@ -55,6 +55,7 @@ class NativeConsumer:
         cardinality_limit: Series of a stream before the overflow series, where neither view nor reader states it.
         views: Views in their order.
         exemplar_filter: Which recordings may become exemplars.
+        leads: Whether readers of this process may export for the group.
 
     Raises:
         ValueError: A view states an aggregation that is neither the SDK's nor ours.
@@ -66,8 +67,13 @@ class NativeConsumer:
         cardinality_limit: int,
         views: Sequence[View],
         exemplar_filter: ExemplarFilter,
+        *,
+        leads: bool = True,
     ) -> None:
         self._segment = segment
+        self._leads = leads
+        self._refresh: Callable[[float], None] | None = None
+        self._remote: list[ReaderOptions] = []
         self._cardinality_limit = cardinality_limit
         self._no_reader = ReaderOptions(None, cardinality_limit)
         self._exemplars = CustomExemplars(exemplar_filter)
@@ -90,6 +96,15 @@ class NativeConsumer:
     def use(self, sdk_config: SdkConfiguration) -> None:
         """Takes the provider's configuration, whose resource may change later."""
         self._sdk_config = sdk_config
+
+    def refresh_by(self, refresh: Callable[[float], None]) -> None:
+        """Has `refresh` called before each collection, with the seconds that it may take, so that others report what only they know."""
+        self._refresh = refresh
+
+    def follow(self, readers: list[ReaderOptions]) -> None:
+        """Gives the instruments the streams that readers in another process want."""
+        self._remote = readers
+        self._readers_changed()
 
     def after_fork_in_child(self) -> None:
         """Renews everything that another thread of the parent may have been using."""
@@ -117,7 +132,7 @@ class NativeConsumer:
         return made.instrument
 
     def _streams(self, made: _Made) -> list[Stream]:
-        readers = list(self._readers.values()) or [self._no_reader]
+        readers = [*self._readers.values(), *self._remote] or [self._no_reader]
         return self._views.streams(readers, made.kind, made.scope, made.name, made.unit, made.boundaries)
 
     def _readers_changed(self) -> None:
@@ -181,9 +196,11 @@ class NativeConsumer:
             _logger.warning("Metrics are not collected: another collection took longer than %s ms", timeout_millis)
             return None
         try:
+            if self._refresh is not None:
+                self._refresh(timeout_millis / 1000)
             since_ns = self._collector.now_ns()
             self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
-            if not self._segment.lead():
+            if not (self._leads and self._segment.lead()):
                 return None
             options = self._readers[metric_reader]
             time_ns, metrics = self._collector.collect(id(metric_reader), since_ns)
@@ -193,6 +210,23 @@ class NativeConsumer:
         except Exception:
             _logger.exception("Metrics are not collected")
             return None
+        finally:
+            self._lock.release()
+
+    def run_callbacks(self, timeout_millis: float) -> None:
+        """Has the callbacks report into the segment, for readers in another process. Never raises.
+
+        Args:
+            timeout_millis: Time that they may take together; what they have not reported by then is not there.
+        """
+        if not self._observables or not self._wait_for_turn(monotonic() + timeout_millis / 1000):
+            return
+        try:
+            since_ns = self._collector.now_ns()
+            self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
+            self._collector.reported(since_ns)
+        except Exception:
+            _logger.exception("Callbacks are not collected")
         finally:
             self._lock.release()
 

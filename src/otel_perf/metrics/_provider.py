@@ -69,7 +69,9 @@ class MeterProvider(sdk.MeterProvider):
             exemplar_filter = exemplar_filter or _get_exemplar_filter(
                 read(OTEL_METRICS_EXEMPLAR_FILTER) or "trace_based"
             )
-            self._consumer = NativeConsumer(segment, settings.cardinality_limit, views, exemplar_filter)
+            # The distribution says with its settings that a process of its own exports what this provider's instruments record.
+            leads = _settings is None or _settings.observer != "process"
+            self._consumer = NativeConsumer(segment, settings.cardinality_limit, views, exemplar_filter, leads=leads)
             for reader in metric_readers:
                 self._consumer.add_metric_reader(reader)
             super().__init__(metric_readers, resource, exemplar_filter, shutdown_on_exit, views, **kwargs)
