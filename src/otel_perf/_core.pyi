@@ -129,6 +129,9 @@ class Segment:
     def resign(self) -> None:
         """Gives leadership up, for a process that exports in this one's stead."""
 
+    def keep_file(self, kept: bool) -> None:
+        """States whether the file stays when this process ends, for one that is about to attach and removes it in its turn."""
+
     def observe(self) -> None:
         """Makes this process an observer: it has a lane for what it records of itself, and is no worker."""
 

@@ -61,7 +61,8 @@ fn give_back(mapping: &Mapping, geometry: &Geometry) {
         locks: mapping.lock_file(),
     };
     let lane = mapping.lane();
-    if let (Some(path), false) = (mapping.path(), workers.has_others(lane.unwrap_or(NO_LANE))) {
+    let is_used = mapping.is_kept() || workers.has_others(lane.unwrap_or(NO_LANE));
+    if let (Some(path), false) = (mapping.path(), is_used) {
         let _ = std::fs::remove_file(path);
     }
     if let Some(lane) = lane {
@@ -242,6 +243,11 @@ impl Segment {
     /// Gives leadership up, for a process that reads in this one's stead.
     pub fn resign(&self) {
         self.workers().resign();
+    }
+
+    /// States whether the file stays when this process ends, for one that is about to attach and removes it in its turn.
+    pub fn keep_file(&self, kept: bool) {
+        self.mapping.keep(kept);
     }
 
     /// Makes this process an observer: it has a lane, and is no worker.

@@ -243,6 +243,10 @@ impl Segment {
         self.inner.resign();
     }
 
+    fn keep_file(&self, kept: bool) {
+        self.inner.keep_file(kept);
+    }
+
     fn observe(&self) {
         self.inner.observe();
     }

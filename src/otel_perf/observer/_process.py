@@ -149,11 +149,14 @@ class ObserverProcess:
         path = self._segment.path
         if path is None:
             return
+        # Should this process end before its observer is there, the observer exports what is in the file.
+        self._segment.keep_file(True)
         try:
             # Known before the program starts, so that a process that is forked meanwhile closes both.
             self._ends = ours, theirs = Channel.pair()
             _launch.launch(path, self._environment, ours, theirs)
         except OSError as error:
+            self._segment.keep_file(False)
             _logger.warning("No observer process can be started: %s", error)
             return
         ours.say(hello=self._hello)
@@ -183,6 +186,7 @@ class ObserverProcess:
             while (message := channel.hear()) is not None:
                 self._act_on(message, channel)
             self._channel = None
+            self._segment.keep_file(False)
             channel.close()
             _logger.info("The observer process has ended")
             self._wait_for_leadership()
@@ -207,6 +211,7 @@ class ObserverProcess:
             level, text = message["log"]
             _logger.log(level, "%s", text)
         elif "attached" in message:
+            self._segment.keep_file(False)
             self._segment.resign()
         elif "readers" in message:
             self._consumer.follow([ReaderOptions.restored(reader) for reader in message["readers"]])
