@@ -232,9 +232,9 @@ def test_a_worker_that_is_left_alone_is_observed() -> None:
         running.process.wait(20)
         arrived = len(receiver.requests)
         receiver.wait_for(lambda: len(receiver.requests) > arrived + 2)
-        assert not ended(receiver, "killed")
+        assert not ended(receiver, "exit")
         running.end()
-        receiver.wait_for(lambda: ended(receiver, "killed"))
+        receiver.wait_for(lambda: ended(receiver, "exit"))
 
         assert receiver.points()[COUNT].as_int == 3
         running.nothing_is_left()

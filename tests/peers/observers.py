@@ -38,7 +38,7 @@ def observers(segment: str) -> list[int]:
         if process.name.isdigit():
             with suppress(OSError):
                 arguments = (process / "cmdline").read_bytes().split(b"\0")
-                if b"otel_perf.observer" in arguments and segment.encode() in arguments:
+                if arguments[1:4] == [b"-m", b"otel_perf.observer", segment.encode()]:
                     found.append(int(process.name))
     return found
 

@@ -250,9 +250,9 @@ impl Segment {
         self.mapping.keep(kept);
     }
 
-    /// Makes this process an observer: it has a lane, and is no worker.
+    /// Makes this process an observer, which has a lane and is no worker, unless it has joined as a worker before.
     pub fn observe(&self) {
-        self.workers().observe(self.lane());
+        self.mapping.lane_or_join(|| self.workers().join_to_observe());
     }
 
     /// Lanes of the workers of other processes that live.

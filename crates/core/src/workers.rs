@@ -22,6 +22,7 @@ const REPORTED: usize = 16;
 const ACTIVE: u32 = 1;
 const CLEARING: u32 = 2;
 const OBSERVING: u32 = 3;
+const LEFT: u32 = 4;
 
 /// Lock byte of the leader.
 const LEADER: i64 = 0;
@@ -59,10 +60,19 @@ impl<'a> Workers<'a> {
 
     /// Takes a free slot for this process. 0, the common lane, if there is none.
     pub fn join(&self) -> usize {
+        self.join_one_of(1..RETIRED, ACTIVE)
+    }
+
+    /// As [`Workers::join`], for an observer: the last slot, so that what a worker has held that died just before is still there.
+    pub fn join_to_observe(&self) -> usize {
+        self.join_one_of((1..RETIRED).rev(), OBSERVING)
+    }
+
+    fn join_one_of(&self, lanes: impl Iterator<Item = usize>, becomes: u32) -> usize {
         let Some(fd) = self.locks else {
             return 0;
         };
-        for lane in 1..RETIRED {
+        for lane in lanes {
             if lock::held_by_other(fd, lane as i64) || !lock::try_lock(fd, lane as i64) {
                 continue;
             }
@@ -80,7 +90,7 @@ impl<'a> Workers<'a> {
             if let Some(reported) = self.long_word(lane, REPORTED) {
                 reported.store(0, Relaxed);
             }
-            state.store(ACTIVE, Release);
+            state.store(becomes, Release);
             return lane;
         }
         0
@@ -115,8 +125,16 @@ impl<'a> Workers<'a> {
     /// Gives the slot back.
     pub fn leave(&self, lane: usize) {
         if let (Some(fd), true) = (self.locks, lane > 0) {
+            if let Some(state) = self.word(lane, STATE) {
+                state.store(LEFT, Release);
+            }
             lock::unlock(fd, lane as i64);
         }
+    }
+
+    /// Whether the last holder of a slot gave it back, and was not killed.
+    pub fn has_left(&self, lane: usize) -> bool {
+        self.word(lane, STATE).is_some_and(|state| state.load(Acquire) == LEFT)
     }
 
     /// Whether what ends with the worker counts for this lane; `own` is the caller's lane, whose lock the kernel never reports.
@@ -152,13 +170,6 @@ impl<'a> Workers<'a> {
     pub fn others(&self, own: usize) -> Vec<usize> {
         let others = (1..WORKERS).filter(|lane| *lane != own);
         others.filter(|lane| self.is_alive(*lane, own)).collect()
-    }
-
-    /// Makes the holder of a slot an observer, which is no worker.
-    pub fn observe(&self, lane: usize) {
-        if let (Some(state), true) = (self.word(lane, STATE), lane > 0) {
-            state.store(OBSERVING, Release);
-        }
     }
 
     /// Whether another process observes.

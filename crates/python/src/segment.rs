@@ -259,6 +259,10 @@ impl Segment {
         self.inner.others()
     }
 
+    fn has_left(&self, lane: usize) -> bool {
+        self.inner.workers().has_left(lane)
+    }
+
     #[allow(clippy::needless_pass_by_value)]
     fn mourn(&self, lanes: Vec<usize>) {
         self.inner.mourn(&lanes);

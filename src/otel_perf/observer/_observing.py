@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("otel_perf.observer")
 
+_LEAD_S = 5.0
 _LOOK_S = 0.5
 _SOON_S = 0.02
 _ANSWER_S = 5.0
@@ -69,6 +70,7 @@ class Observation:
         self._channel.say(attached=True)
         threading.Thread(target=self._hear, name="otel_perf channel", daemon=True).start()
         if not self._lead():
+            _logger.info("Nothing to observe: another process leads")
             return
         resource = Resource({name: read(value) for name, value in hello["resource"].items()}, hello["schema_url"])
         self._readers = self._make_readers(settings, hello["exporters"], hello["pid"])
@@ -79,14 +81,13 @@ class Observation:
         set_meter_provider(provider)
         self._channel.say(readers=[options.preferences() for options in provider._consumer._readers.values()])
         _logger.info("Observing %s", self.segment.path)
-        lanes = self._wait_for_the_end()
-        reason = "exit" if self._goodbye else "killed"
-        text = "The application has ended%s; its last metrics are exported"
-        _logger.log(
-            logging.INFO if self._goodbye else logging.WARNING,
-            text,
-            "" if self._goodbye else " without saying so, as when it is killed",
-        )
+        lanes = self._wait_for_the_end(hello["lane"])
+        # Of an application without the channel, for example one in the background, the segment tells.
+        is_orderly = self._goodbye or all(self.segment.has_left(lane) for lane in lanes)
+        reason = "exit" if is_orderly else "killed"
+        how = "" if is_orderly else " without saying so, as when it is killed"
+        level = logging.INFO if is_orderly else logging.WARNING
+        _logger.log(level, "The application has ended%s; its last metrics are exported", how)
         # What it had set last is of its last moment, and no longer counts once a worker is gone.
         self.segment.mourn(lanes)
         counter = provider.get_meter("otel_perf.observer").create_counter(
@@ -110,9 +111,10 @@ class Observation:
             return []
 
     def _lead(self) -> bool:
-        """Waits until the application has given leadership up; false if all end before."""
+        """Waits until the application has given leadership up; false if another observer has it, or all end before."""
+        deadline = monotonic() + _LEAD_S
         while not self.segment.lead():
-            if self._over.is_set() and not self.segment.others():
+            if monotonic() >= deadline or (self._over.is_set() and not self.segment.others()):
                 return False
             sleep(_SOON_S / 10)
         return True
@@ -157,9 +159,9 @@ class Observation:
                 "The application has not run its callbacks within %g s: their last values are exported", _ANSWER_S
             )
 
-    def _wait_for_the_end(self) -> list[int]:
-        """Returns when no worker lives, with the lanes that the last of them had."""
-        last: list[int] = []
+    def _wait_for_the_end(self, first: int) -> list[int]:
+        """Returns when no worker lives, with the lanes that the last of them had; `first` is the lane of the application."""
+        last = [first]
         unseen = 0
         while True:
             lanes = self.segment.others()

@@ -80,6 +80,7 @@ class ObserverProcess:
             "schema_url": resource.schema_url,
             "exporters": exporters,
             "pid": os.getpid(),
+            "lane": self._segment.lane,
             "directory": _directory(),
         }
         self._channel: Channel | None = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
+
+from otel_perf.segment import default_segment
 
 METER = metrics.get_meter("app")
 MODULES = ("grpc", "requests", "opentelemetry.exporter", "prometheus_client", "http.server")
@@ -69,28 +71,30 @@ def forks() -> None:
     def total(_: CallbackOptions) -> Iterator[Observation]:
         yield Observation(10)
 
-    METER.create_observable_counter("app.total", [total])
+    METER.create_observable_up_down_counter("app.total", [total])
+    parent = os.getpid()
     for _ in range(3):
         pid = os.fork()
         if pid == 0:
             count()
             os._exit(0)
         os.waitpid(pid, 0)
-    lasting = os.fork()
-    if lasting == 0:
-        signal.pause()
-    try:
-        until_the_input_ends()
-    finally:
-        os.kill(lasting, signal.SIGKILL)
-        os.waitpid(lasting, 0)
+    if os.fork() == 0:
+        while os.getppid() == parent:
+            time.sleep(0.02)
+        os._exit(0)
+    until_the_input_ends()
 
 
 def orphans() -> None:
     """Leaves a forked child alone that counts and lives, as a program does that goes into the background."""
-    if os.fork():
-        os._exit(0)
-    lives()
+    if os.fork() == 0:
+        lives()
+        return
+    segment = default_segment()
+    while segment is None or not segment.is_observed():
+        time.sleep(0.02)
+    os._exit(0)
 
 
 def starts() -> None:
