@@ -21,6 +21,8 @@ def main() -> None:
         connection = socket(fileno=CONTROL)
     except OSError:
         sys.exit("The observer is started by an application with OTEL_PERF_OBSERVER=process, and not by hand.")
+    # A green socket of the application has made it one that never waits.
+    connection.setblocking(True)
     observe(Path(sys.argv[1]), Channel(connection))
     # Not by the interpreter: an export that is stuck in a thread of an exporter must not keep the process alive.
     os._exit(0)
