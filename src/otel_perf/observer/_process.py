@@ -31,6 +31,7 @@ _RESTARTS_MAX = 3
 _RESTARTS_WITHIN_S = 60.0
 _CALLBACKS_MS = 10_000.0
 _LAST_CALLBACKS_MS = 1_000.0
+_INTERVAL_MAX_S = 86_400.0
 _HANDOVER_S = 2.0
 _SOON_S = 0.01
 
@@ -71,7 +72,8 @@ class ObserverProcess:
     def __init__(self, provider: MeterProvider, exporters: list[str], settings: Settings) -> None:
         self._consumer = provider._consumer
         self._segment = provider.segment
-        self._interval_s = settings.export_interval_s
+        # An interval may be stated as endless, which `sleep` refuses.
+        self._interval_s = min(settings.export_interval_s, _INTERVAL_MAX_S)
         # Those of now: the application may change its environment and its directory.
         self._environment = _launch.environment(os.environ)
         resource = provider._sdk_config.resource
