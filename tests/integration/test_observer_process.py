@@ -250,6 +250,13 @@ def test_a_program_that_is_started_attaches() -> None:
         running.nothing_is_left()
 
 
+def test_a_flush_is_an_export() -> None:
+    """`force_flush` returns when the observer has exported what was recorded before, also right after the start."""
+    with RECEIVERS["grpc"]() as receiver, application("flushes", **to(receiver, "grpc")) as running:
+        assert running.lines[0] == "flushed True"
+        assert receiver.points()[COUNT].as_int == 3
+
+
 def test_a_program_that_replaces_itself_is_observed() -> None:
     """After `exec` everything that the new program records arrives, from the same segment or from one of its own."""
     with RECEIVERS["grpc"]() as receiver, application("executes", **to(receiver, "grpc")) as running:

@@ -211,6 +211,25 @@ def test_a_question_without_an_answer_ends_in_time(process: ObserverProcess, pee
         process.ask("status")
 
 
+def test_a_flush_asks_the_observer(process: ObserverProcess, peer: Peer, provider: MeterProvider) -> None:
+    """`force_flush` of the provider tells whether the observer has exported in time."""
+    thread = answering(process, peer, value=True)
+    assert provider.force_flush(20_000)
+    thread.join()
+
+    assert not provider.force_flush(10)
+
+
+def test_a_flush_without_a_channel_has_callbacks_report(process: ObserverProcess, provider: MeterProvider) -> None:
+    """A worker's values are in the segment then, where the observer of its group finds them."""
+    seen: list[CallbackOptions] = []
+    provider.get_meter("m").create_observable_gauge("g", [lambda options: seen.append(options) or []])  # type: ignore[func-returns-value]
+    process._channel = None
+
+    assert provider.force_flush(1000)
+    assert len(seen) == 1
+
+
 def test_after_three_restarts_in_a_minute_there_are_no_more(
     process: ObserverProcess, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,9 +37,6 @@ _LAST_EXPORT_S = 10.0
 _UNSEEN_MAX = 4
 _LINE_MAX = 8_192
 
-METHODS: dict[str, Callable[..., Any]] = {"status": lambda observation: observation.segment.status()}
-"""What the application may ask: functions of the `Observation` and the arguments of the question, whose answers are JSON."""
-
 
 class Observation:
     """An observer of one segment.
@@ -57,6 +54,8 @@ class Observation:
         self._collected = threading.Condition()
         self._last_asked = self._last_answered = 0
         self._readers: list[MetricReader] = []
+        self._provider: MeterProvider | None = None
+        self._ready = threading.Event()
         self.segment = Segment.attach(path)
 
     def run(self, hello: Mapping[str, Any], settings: Settings) -> None:
@@ -77,8 +76,10 @@ class Observation:
         # Of this process the threads read.
         own = replace(settings, observer="thread")
         provider = MeterProvider(self._readers, resource, shutdown_on_exit=False, segment=self.segment, _settings=own)
+        self._provider = provider
         provider._consumer.refresh_by(self._refresh)
         set_meter_provider(provider)
+        self._ready.set()
         self._channel.say(readers=[options.preferences() for options in provider._consumer._readers.values()])
         _logger.info("Observing %s", self.segment.path)
         lanes = self._wait_for_the_end(hello["lane"])
@@ -95,6 +96,12 @@ class Observation:
         )
         counter.add(1, {"reason": reason})
         self._end_readers()
+
+    def flush(self, within_s: float) -> bool:
+        """Has all readers collect and export, as soon as there are any."""
+        deadline = monotonic() + within_s
+        self._ready.wait(within_s)
+        return self._provider is not None and self._provider.force_flush((deadline - monotonic()) * 1000)
 
     def close(self) -> None:
         """Gives leadership back and removes the segment's file if nobody else uses it."""
@@ -126,7 +133,8 @@ class Observation:
                     self._last_answered = message["collected"]
                     self._collected.notify_all()
             elif "ask" in message:
-                self._answer(message)
+                # In a thread of its own, because an answer may need fresh values, which are heard here.
+                threading.Thread(target=self._answer, args=(message,), daemon=True).start()
             elif "bye" in message:
                 self._goodbye = True
         with self._collected:
@@ -189,6 +197,13 @@ class Observation:
             thread.join(max(0.0, deadline - monotonic()))
         if any(thread.is_alive() for thread in threads):
             _logger.warning("The last metrics are not exported within %g s", _LAST_EXPORT_S)
+
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "status": lambda observation: observation.segment.status(),
+    "flush": Observation.flush,
+}
+"""What the application may ask: functions of the `Observation` and the arguments of the question, whose answers are JSON."""
 
 
 def _end(reader: MetricReader) -> None:

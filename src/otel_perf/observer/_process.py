@@ -71,6 +71,7 @@ class ObserverProcess:
 
     def __init__(self, provider: MeterProvider, exporters: list[str], settings: Settings) -> None:
         self._consumer = provider._consumer
+        provider.flush_by(self.flush)
         self._segment = provider.segment
         # An interval may be stated as endless, which `sleep` refuses.
         self._interval_s = min(settings.export_interval_s, _INTERVAL_MAX_S)
@@ -134,6 +135,24 @@ class ObserverProcess:
         if "error" in answers[0]:
             raise RuntimeError(f"the observer process answered {method!r} with {answers[0]['error']}")
         return answers[0]["value"]
+
+    def flush(self, timeout_s: float) -> bool:
+        """Has the observer collect and export now. A worker without a channel only has its callbacks report; the observer finds the rest in the segment.
+
+        Args:
+            timeout_s: Seconds that it may take.
+
+        Returns:
+            Whether that was done.
+        """
+        if self._channel is None:
+            self._consumer.run_callbacks(timeout_s * 1000)
+            return True
+        try:
+            return bool(self.ask("flush", timeout_s, within_s=timeout_s))
+        except RuntimeError as error:
+            _logger.debug("Metrics are not flushed: %s", error)
+            return False
 
     def _is_unobserved(self) -> bool:
         """Whether nobody observes; this process leads then, until its observer does."""

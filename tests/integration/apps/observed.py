@@ -112,6 +112,14 @@ def executes() -> None:
     os.execv(sys.executable, [sys.executable, "-m", "tests.integration.apps.observed", "lives"])
 
 
+def flushes() -> None:
+    """Counts, has everything exported, and says whether it was."""
+    count()
+    provider: Any = metrics.get_meter_provider()
+    print("flushed", provider.force_flush(20_000))
+    until_the_input_ends()
+
+
 def aborts() -> None:
     """Ends with neither exit handlers nor a goodbye."""
     count()
@@ -127,6 +135,7 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
     "orphans": orphans,
     "starts": starts,
     "executes": executes,
+    "flushes": flushes,
     "aborts": aborts,
 }
 
