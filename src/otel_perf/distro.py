@@ -34,6 +34,7 @@ __all__ = ["OtelPerfConfigurator", "OtelPerfDistro", "configure"]
 _logger = logging.getLogger(__name__)
 
 _NAME = "otel_perf"
+_CONSOLE = "console"
 _LOGGING_HANDLER = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
 
 
@@ -143,7 +144,7 @@ class _Parts:
         views = self._views()
         segment = open_default(self._settings)
         names = self._names("metrics")
-        settings = self._observed(segment)
+        settings = self._observed(segment, names)
         if settings.observer == "process":
             _components.require("metrics", names)
         provider = MeterProvider(
@@ -162,14 +163,19 @@ class _Parts:
         elif settings.observer == "off":
             segment.resign()
 
-    def _observed(self, segment: Segment) -> Settings:
+    def _observed(self, segment: Segment, exporters: list[str]) -> Settings:
         """The settings, with a thread as the observer where a process cannot be."""
         settings = self._settings
         if settings.observer != "process":
             return settings
         from otel_perf.observer._launch import why_not  # noqa: PLC0415 - as above.
 
-        reason = "exporter_args_map is given by code" if self._arguments else why_not(segment)
+        if self._arguments:
+            reason: str | None = "exporter_args_map is given by code"
+        elif _CONSOLE in exporters:
+            reason = "the console is the application's"
+        else:
+            reason = why_not(segment)
         if reason is None:
             return settings
         _not_observed_by(settings, reason)

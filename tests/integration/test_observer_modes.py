@@ -32,8 +32,7 @@ def program(before: str = "", arguments: str = "", after: str = "", **env: str) 
 
 WHY_NOT: dict[str, tuple[dict[str, str], str]] = {
     "arguments by code": ({"arguments": "exporter_args_map={ConsoleMetricExporter: {}}"}, "exporter_args_map"),
-    "an embedded interpreter": ({"before": "sys.executable = ''"}, "sys.executable is ''"),
-    "the first process": ({"before": "os.getpid = lambda: 1"}, "docker run --init"),
+    "an exporter to the application's output": ({}, "the console is the application's"),
 }
 
 
@@ -63,6 +62,18 @@ def test_a_configuration_file_has_its_own_readers(mode: str, tmp_path: Path) -> 
     assert done.err.startswith(f"OTEL_PERF_OBSERVER={mode} is not used: the readers are those of OTEL_CONFIG_FILE")
     assert len(done.err.splitlines()) == 1
     assert '"app.count"' in done.out
+
+
+def test_an_embedded_interpreter_exports_by_itself() -> None:
+    """Where there is no Python to start, the endpoint is the application's."""
+    port = free_port()
+    after = f'import urllib.request; print(urllib.request.urlopen("http://localhost:{port}/metrics").read().decode())'
+    env = {"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
+    done = program(before="sys.executable = ''", after=after, **env)
+
+    assert "app_count_total{" in done.out
+    assert len(done.err.splitlines()) == 1
+    assert "sys.executable is ''" in done.err
 
 
 def test_an_exporter_that_is_not_installed_is_known_at_once() -> None:

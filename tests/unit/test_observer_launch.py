@@ -47,11 +47,25 @@ def test_interpreters_go_by_several_names(name: str, monkeypatch: pytest.MonkeyP
     assert _launch.why_not(NAMED) is None
 
 
-def test_the_first_process_of_a_container_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All processes end with it, so the observer would never come to its last export; the reason names the remedy."""
-    monkeypatch.setattr(os, "getpid", lambda: 1)
+@pytest.mark.parametrize(
+    ("pid", "parent", "first", "starts"),
+    [
+        (1, 0, "python", False),
+        (7, 1, "tini", False),
+        (7, 1, "docker-init", False),
+        (7, 1, "systemd", True),
+        (7, 5, "tini", True),
+    ],
+)
+def test_a_container_that_ends_with_the_application_has_no_observer(
+    pid: int, parent: int, first: str, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All processes end with the first one of a container, so the observer would never come to its last export."""
+    monkeypatch.setattr(os, "getpid", lambda: pid)
+    monkeypatch.setattr(os, "getppid", lambda: parent)
+    monkeypatch.setattr(Path, "read_text", lambda _, **__: f"{first}\n")
 
-    assert "--init" in str(_launch.why_not(NAMED))
+    assert (_launch.why_not(NAMED) is None) is starts
 
 
 def test_the_environment_does_not_instrument_the_observer() -> None:

@@ -42,6 +42,8 @@ os.chdir("/")
 os.execv(sys.argv[1], sys.argv[1:])
 """
 _AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
+# They end with the program that they have started (docker run --init has the last one or the first).
+_INITS = ("tini", "dumb-init", "catatonit", "docker-init")
 _NOT_INHERITED = ("PYTHONINSPECT", "PYTHONWARNINGS")
 _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD)
 
@@ -52,9 +54,20 @@ def why_not(segment: Segment) -> str | None:
         return "the segment is private memory, which no other program can attach to"
     if not re.match(r"(python|pypy)", Path(sys.executable or "-").name, re.IGNORECASE):
         return f"sys.executable is {sys.executable!r}, which is no Python to start"
-    if os.getpid() == 1:
-        return "the application is process 1, with which all processes of its container end; start it with an init, such as docker run --init"
+    if _ends_with_its_container():
+        return "all processes of this container end with the application, so that an observer could not export for the last time"
     return None
+
+
+def _ends_with_its_container() -> bool:
+    """Whether this process is the one whose end ends the container, or an init's that goes with it."""
+    if os.getpid() == 1:
+        return True
+    try:
+        first = Path("/proc/1/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return False
+    return os.getppid() == 1 and first in _INITS
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -64,7 +77,11 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
         env: Environment of the application.
     """
     entries = env.get("PYTHONPATH", "").split(os.pathsep)
-    paths = [str(Path(entry).absolute()) for entry in entries if entry and not entry.endswith(_AUTO_INSTRUMENTATION)]
+    paths = [
+        str(Path(entry).absolute())
+        for entry in entries
+        if entry and not entry.rstrip("/").endswith(_AUTO_INSTRUMENTATION)
+    ]
     home = str(Path(__file__).parents[2])
     # Installed packages must not come before the standard library.
     if home not in (*paths, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()):

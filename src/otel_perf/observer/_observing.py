@@ -83,8 +83,7 @@ class Observation:
         self._channel.say(readers=[options.preferences() for options in provider._consumer._readers.values()])
         _logger.info("Observing %s", self.segment.path)
         lanes = self._wait_for_the_end(hello["lane"])
-        # Of an application without the channel, for example one in the background, the segment tells.
-        is_orderly = self._goodbye or all(self.segment.has_left(lane) for lane in lanes)
+        is_orderly = self._is_orderly(hello["lane"], lanes)
         reason = "exit" if is_orderly else "killed"
         how = "" if is_orderly else " without saying so, as when it is killed"
         level = logging.INFO if is_orderly else logging.WARNING
@@ -186,6 +185,13 @@ class Observation:
                 # At the end of the channel at once: the worker that had it is about to go, or gone.
                 self._over.wait(_LOOK_S)
                 sleep(_SOON_S)
+
+    def _is_orderly(self, first: int, lanes: list[int]) -> bool:
+        """Whether the application was not killed, by what it said or by what the segment has of its lane."""
+        if first in lanes:
+            return self._goodbye or self.segment.has_left(first)
+        # It ended before the others, as a program does that goes into the background.
+        return any(self.segment.has_left(lane) for lane in lanes)
 
     def _end_readers(self) -> None:
         """Ends all readers at the same time, each with a last collection and export, and waits for them for ten seconds together."""

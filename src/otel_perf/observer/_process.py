@@ -82,8 +82,6 @@ class ObserverProcess:
             "resource": {name: written(value) for name, value in resource.attributes.items()},
             "schema_url": resource.schema_url,
             "exporters": exporters,
-            "pid": os.getpid(),
-            "lane": self._segment.lane,
             "directory": _directory(),
         }
         self._channel: Channel | None = None
@@ -181,7 +179,7 @@ class ObserverProcess:
             self._segment.keep_file(False)
             _logger.warning("No observer process can be started: %s", error)
             return
-        ours.say(hello=self._hello)
+        ours.say(hello={**self._hello, "pid": os.getpid(), "lane": self._segment.lane})
         self._channel = ours
 
     def _has_restarted_too_often(self) -> bool:
