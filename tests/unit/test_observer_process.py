@@ -68,11 +68,13 @@ def provider(make_provider: Callable[..., MeterProvider]) -> MeterProvider:
 
 
 @pytest.fixture
-def process(provider: MeterProvider, peer: Peer) -> ObserverProcess:
+def process(provider: MeterProvider, peer: Peer) -> Iterator[ObserverProcess]:
     """The application's side, with an observer that was started."""
     process = ObserverProcess(provider, ["otlp_proto_grpc"], SETTINGS)
     process._start()
-    return process
+    yield process
+    # Nobody else will remove it.
+    provider.segment.keep_file(False)
 
 
 def test_the_first_message_says_what_to_do(process: ObserverProcess, peer: Peer, provider: MeterProvider) -> None:
