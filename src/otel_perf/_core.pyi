@@ -130,6 +130,31 @@ class Segment:
     def lead(self) -> bool:
         """Whether this process exports for the group; it becomes the leader if no process is. About one microsecond."""
 
+    def resign(self) -> None:
+        """Gives leadership up, for a process that exports in this one's stead."""
+
+    def keep_file(self, kept: bool) -> None:
+        """States whether the file stays when this process ends, for one that is about to attach and removes it in its turn."""
+
+    def observe(self) -> None:
+        """Makes this process an observer, which has a lane for what it records of itself and is no worker. To be called before it records anything."""
+
+    def is_observed(self) -> bool:
+        """Whether another process is an observer of the segment. Some 60 system calls."""
+
+    def others(self) -> list[int]:
+        """Lanes of the workers of other processes that live. Some 60 system calls, 30 microseconds."""
+
+    def has_left(self, lane: int) -> bool:
+        """Whether the last worker of a lane ended in the ordinary way, and was not killed."""
+
+    def mourn(self, lanes: list[int]) -> None:
+        """Lets the gauges and up-down counters of dead workers count for this handle, for a last collection after their end.
+
+        Args:
+            lanes: Lanes that the workers had; no other worker may have taken them.
+        """
+
     def close(self) -> None:
         """Gives lane and leadership back and removes the file if no other process uses it. Recording goes on to work."""
 
@@ -394,6 +419,13 @@ class Collector:
     @staticmethod
     def now_ns() -> int:
         """Monotonic time in nanoseconds, on the clock that stamps what callbacks report."""
+
+    def reported(self, since_ns: int) -> None:
+        """Notes in the segment that all callbacks of this process have reported, for readers in other processes.
+
+        Args:
+            since_ns: Monotonic time at which they began; what was reported before no longer counts.
+        """
 
     def collect(
         self,

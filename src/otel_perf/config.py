@@ -54,6 +54,8 @@ from otel_perf._core import MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MAX, MEMORY_LIMIT
 from otel_perf.environment_variables import (
     OTEL_PERF_CARDINALITY_LIMIT,
     OTEL_PERF_MEMORY_LIMIT,
+    OTEL_PERF_OBSERVER,
+    OTEL_PERF_OBSERVER_LOG,
     OTEL_PERF_SEGMENT,
     OTEL_PERF_SELF_METRICS,
     OTEL_PERF_SERVICE_INSTANCE_ID,
@@ -67,6 +69,7 @@ __all__ = [
     "CARDINALITY_LIMIT_DEFAULT",
     "CARDINALITY_LIMIT_MAX",
     "COMPRESSIONS",
+    "OBSERVERS",
     "OTLP_EXPORTERS",
     "PROTOCOLS",
     "Settings",
@@ -80,6 +83,9 @@ _logger = logging.getLogger(__name__)
 
 CARDINALITY_LIMIT_DEFAULT = 2000
 CARDINALITY_LIMIT_MAX = 1_000_000
+OBSERVERS = ("thread", "process", "off")
+"""Who may read the segment and export."""
+EXPORT_INTERVAL_DEFAULT_S = 60.0
 
 _ENDPOINTS = {
     OTEL_METRICS_EXPORTER: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
@@ -122,6 +128,9 @@ class Settings:
         disabled: Whether ``OTEL_SDK_DISABLED`` is true.
         views_file: File with views, or None.
         self_metrics: Whether the ``otel_perf.*`` metrics are exported.
+        observer: Who reads the segment and exports: ``thread``, ``process`` or ``off``.
+        observer_log: File that the observer process writes its log to, or None.
+        export_interval_s: Seconds between two exports.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -134,6 +143,9 @@ class Settings:
     disabled: bool = False
     views_file: Path | None = None
     self_metrics: bool = True
+    observer: str = "thread"
+    observer_log: Path | None = None
+    export_interval_s: float = EXPORT_INTERVAL_DEFAULT_S
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -146,6 +158,9 @@ class Settings:
             The settings.
         """
         views_file = read(OTEL_PERF_VIEWS_FILE, env)
+        observer_log = read(OTEL_PERF_OBSERVER_LOG, env)
+        # What is not accepted was reported with the other standard variables.
+        interval = read(OTEL_METRIC_EXPORT_INTERVAL, env)
         return Settings(
             memory_limit=_integer(
                 env, OTEL_PERF_MEMORY_LIMIT, MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MIN, MEMORY_LIMIT_MAX
@@ -161,6 +176,9 @@ class Settings:
             disabled=env.get(OTEL_SDK_DISABLED, "").strip().lower() == "true",
             views_file=Path(views_file) if views_file else None,
             self_metrics=_boolean(env, OTEL_PERF_SELF_METRICS, default=True),
+            observer=_choice(env, OTEL_PERF_OBSERVER, OBSERVERS),
+            observer_log=Path(observer_log) if observer_log else None,
+            export_interval_s=float(interval) / 1000 if _positive(interval) else EXPORT_INTERVAL_DEFAULT_S,
         )
 
 
@@ -195,6 +213,15 @@ def _boolean(env: MutableMapping[str, str], variable: str, *, default: bool) -> 
     if text:
         report(variable, text, "true, false", f"using {str(default).lower()}")
     return default
+
+
+def _choice(env: MutableMapping[str, str], variable: str, accepted: tuple[str, ...]) -> str:
+    text = read(variable, env)
+    if text in accepted:
+        return text
+    if text:
+        report(variable, text, ", ".join(accepted), f"using {accepted[0]}")
+    return accepted[0]
 
 
 def set_defaults(env: MutableMapping[str, str] = environ) -> None:

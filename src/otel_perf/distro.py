@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -12,16 +13,16 @@ from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE
-from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
 from otel_perf import _components, config
 from otel_perf._logs import LazyLoggerProvider
 from otel_perf.config import Settings
-from otel_perf.environment_variables import OTEL_PERF_VIEWS_FILE
+from otel_perf.environment_variables import OTEL_PERF_OBSERVER, OTEL_PERF_VIEWS_FILE
 from otel_perf.metrics import MeterProvider
-from otel_perf.segment import group_resource, open_default
+from otel_perf.observer._readers import readers
+from otel_perf.segment import Segment, group_resource, open_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +34,7 @@ __all__ = ["OtelPerfConfigurator", "OtelPerfDistro", "configure"]
 _logger = logging.getLogger(__name__)
 
 _NAME = "otel_perf"
-_PROMETHEUS = "prometheus"
+_CONSOLE = "console"
 _LOGGING_HANDLER = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
 
 
@@ -81,7 +82,13 @@ def _configure_from(file: str, kwargs: Mapping[str, Any]) -> None:
     settings = Settings.from_environment()
     if settings.views_file is not None:
         _logger.warning("%s is not read: the views are those of %s", OTEL_PERF_VIEWS_FILE, OTEL_CONFIG_FILE)
-    configure_from(file, settings, kwargs)
+    if settings.observer != "thread":
+        _not_observed_by(settings, f"the readers are those of {OTEL_CONFIG_FILE}")
+    configure_from(file, replace(settings, observer="thread"), kwargs)
+
+
+def _not_observed_by(settings: Settings, reason: str) -> None:
+    _logger.warning("%s=%s is not used: %s; using thread", OTEL_PERF_OBSERVER, settings.observer, reason)
 
 
 def _build(signal: str, build: Callable[[], None], *, raise_errors: bool) -> None:
@@ -133,35 +140,52 @@ class _Parts:
         return views
 
     def metrics(self) -> None:
-        """Builds the meter provider with a reader for each metrics exporter."""
+        """Builds the meter provider, with a reader for each metrics exporter unless they are in another process."""
         views = self._views()
         segment = open_default(self._settings)
         names = self._names("metrics")
-        readers: list[MetricReader] = []
-        if _PROMETHEUS in names:
-            names = [name for name in names if name != _PROMETHEUS]
-            # One endpoint for all workers: a child that joins a led segment is scraped through its leader.
-            if segment.lead():
-                from otel_perf.exporters.prometheus import serve  # noqa: PLC0415 - only who serves pays for it.
-
-                reader = serve(self._settings)
-                if reader is not None:
-                    readers.append(reader)
-        readers += map(_reader, self._exporters("metrics", names))
+        settings = self._observed(segment, names)
+        if settings.observer == "process":
+            _components.require("metrics", names)
         provider = MeterProvider(
-            readers,
-            group_resource(self._settings, self._resource),
+            readers(settings, segment, names, self._arguments) if settings.observer == "thread" else (),
+            group_resource(settings, self._resource),
             views=views,
             segment=segment,
-            _settings=self._settings,
+            _settings=settings,
             _meter_configurator=self._kwargs.get("meter_configurator") or _components.scope_configurator("meter"),
         )
-        if self._settings.self_metrics:
+        if settings.self_metrics:
             from otel_perf.metrics._self_metrics import observe_recordings  # noqa: PLC0415 - only who reports pays for it.
 
-            provider.report_on_itself()
             observe_recordings(provider)
+            if settings.observer == "thread":
+                provider.report_on_itself()
         set_meter_provider(provider)
+        if settings.observer == "process":
+            from otel_perf.observer import _process  # noqa: PLC0415 - only who asks for it pays for it.
+
+            _process.begin(provider, names, settings)
+        elif settings.observer == "off":
+            segment.resign()
+
+    def _observed(self, segment: Segment, exporters: list[str]) -> Settings:
+        """The settings, with a thread as the observer where a process cannot be."""
+        settings = self._settings
+        if settings.observer != "process":
+            return settings
+        from otel_perf.observer._launch import why_not  # noqa: PLC0415 - as above.
+
+        if self._arguments:
+            reason: str | None = "exporter_args_map is given by code"
+        elif _CONSOLE in exporters:
+            reason = "the console is the application's"
+        else:
+            reason = why_not(segment)
+        if reason is None:
+            return settings
+        _not_observed_by(settings, reason)
+        return replace(settings, observer="thread")
 
     def traces(self) -> None:
         """Builds the SDK's tracer provider."""
@@ -205,14 +229,6 @@ class _Parts:
             export_log_record_processor=self._kwargs.get("export_log_record_processor"),
             logger_configurator=self._kwargs.get("logger_configurator") or _components.scope_configurator("logger"),
         )
-
-
-def _reader(exporter: Any) -> MetricReader:
-    if isinstance(exporter, MetricReader):
-        return exporter
-    from otel_perf.exporters import otlp  # noqa: PLC0415 - only who exports pays for it.
-
-    return otlp.reader(exporter)
 
 
 def configure(**kwargs: Any) -> None:

@@ -6,6 +6,8 @@
 __all__ = [
     "OTEL_PERF_CARDINALITY_LIMIT",
     "OTEL_PERF_MEMORY_LIMIT",
+    "OTEL_PERF_OBSERVER",
+    "OTEL_PERF_OBSERVER_LOG",
     "OTEL_PERF_SEGMENT",
     "OTEL_PERF_SELF_METRICS",
     "OTEL_PERF_SERVICE_INSTANCE_ID",
@@ -26,6 +28,21 @@ OTEL_PERF_CARDINALITY_LIMIT = "OTEL_PERF_CARDINALITY_LIMIT"
 
 Series per instrument before further attribute sets are counted in its overflow series. Default 2000, as the OpenTelemetry
 specification recommends; accepted 1 to 1000000.
+"""
+
+OTEL_PERF_OBSERVER = "OTEL_PERF_OBSERVER"
+"""
+.. envvar:: OTEL_PERF_OBSERVER
+
+Who reads the segment and exports: ``thread``, the default, threads of the application; ``process``, a process of its own, so that the application
+loads no metric exporter and never waits for one, also at its end; ``off``, nobody in this process, for an observer that is started elsewhere.
+"""
+
+OTEL_PERF_OBSERVER_LOG = "OTEL_PERF_OBSERVER_LOG"
+"""
+.. envvar:: OTEL_PERF_OBSERVER_LOG
+
+Path of a file that the observer process appends its log lines to, which the application logs under ``otel_perf.observer`` for as long as it lives.
 """
 
 OTEL_PERF_SEGMENT = "OTEL_PERF_SEGMENT"

@@ -29,6 +29,16 @@ RIGHT: list[tuple[str, str, str, Any]] = [
     ("OTEL_PERF_SERVICE_INSTANCE_ID", "", "service_instance_id", None),
     ("OTEL_PERF_VIEWS_FILE", " views.yaml ", "views_file", Path("views.yaml")),
     ("OTEL_PERF_VIEWS_FILE", "", "views_file", None),
+    ("OTEL_PERF_OBSERVER", "process", "observer", "process"),
+    ("OTEL_PERF_OBSERVER", " off ", "observer", "off"),
+    ("OTEL_PERF_OBSERVER", "thread", "observer", "thread"),
+    ("OTEL_PERF_OBSERVER", "", "observer", "thread"),
+    ("OTEL_PERF_OBSERVER_LOG", " observer.log ", "observer_log", Path("observer.log")),
+    ("OTEL_PERF_OBSERVER_LOG", "", "observer_log", None),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "500", "export_interval_s", 0.5),
+    ("OTEL_METRIC_EXPORT_INTERVAL", "", "export_interval_s", 60.0),
+    # Reported where the standard variables are.
+    ("OTEL_METRIC_EXPORT_INTERVAL", "soon", "export_interval_s", 60.0),
     ("OTEL_SERVICE_NAME", "shop", "service_name", "shop"),
     ("OTEL_SERVICE_NAME", "", "service_name", ""),
     ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0", "prometheus_host", "0.0.0.0"),
@@ -82,6 +92,14 @@ def test_wrong_numbers_are_one_line_and_the_default(
     assert Settings.from_environment({variable: value}) == DEFAULTS
     assert caplog.messages == [
         f"{variable}={value!r} is not accepted (accepted: an integer from {accepted}); using {default}"
+    ]
+
+
+def test_a_wrong_observer_is_one_line_and_a_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """What is none of the modes is one line with the three, and the default takes its place."""
+    assert Settings.from_environment({"OTEL_PERF_OBSERVER": "Process"}) == DEFAULTS
+    assert caplog.messages == [
+        "OTEL_PERF_OBSERVER='Process' is not accepted (accepted: thread, process, off); using thread"
     ]
 
 

@@ -156,6 +156,34 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.config_file.views",
         "otel_perf.metrics._noop",
     },
+    "otel_perf.observer": set(),
+    "otel_perf.observer._channel": set(),
+    "otel_perf.observer._launch": set(),
+    "otel_perf.observer._process": {
+        "otel_perf.metrics._readers",
+        "otel_perf.observer",
+        "otel_perf.observer._channel",
+        "otel_perf.observer._launch",
+    },
+    # What it makes readers for is loaded by name, and so is the endpoint, which imports nothing of ours.
+    "otel_perf.observer._readers": {
+        "otel_perf._components",
+        "otel_perf.exporters",
+        "otel_perf.exporters.otlp",
+        "otel_perf.exporters.prometheus",
+    },
+    "otel_perf.observer._observing": {
+        "otel_perf.config",
+        "otel_perf.metrics",
+        "otel_perf.observer._channel",
+        "otel_perf.observer._readers",
+        "otel_perf.segment",
+    },
+    "otel_perf.observer.__main__": {
+        "otel_perf.observer._channel",
+        "otel_perf.observer._launch",
+        "otel_perf.observer._observing",
+    },
     "otel_perf.distro": {
         "otel_perf._components",
         "otel_perf._logs",
@@ -163,19 +191,20 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.config_file",
         "otel_perf.config_file.sdk",
         "otel_perf.environment_variables",
-        "otel_perf.exporters",
-        "otel_perf.exporters.otlp",
-        "otel_perf.exporters.prometheus",
         "otel_perf.metrics",
         "otel_perf.metrics._noop",
         "otel_perf.metrics._self_metrics",
+        "otel_perf.observer",
+        "otel_perf.observer._launch",
+        "otel_perf.observer._process",
+        "otel_perf.observer._readers",
         "otel_perf.segment",
     },
 }
 
 
 def test_imports_point_one_way() -> None:
-    """Each module imports only what stands below it: settings, then segment, then metrics, then exporters and distro."""
+    """Each module imports only what stands below it: settings, then segment, metrics, observer, exporters and distro."""
     known = {name_of(path) for path in MODULES}
     found = {name_of(path): (imports(path) & known) - {"otel_perf", name_of(path)} for path in MODULES}
 
@@ -249,7 +278,10 @@ def code_lines(path: Path) -> int:
     return sum(bool(line) and not line.startswith(("#", "//")) for line in lines)
 
 
-LARGER: dict[str, int] = {}
+LARGER: dict[str, int] = {
+    # One module of native code has one stub.
+    "src/otel_perf/_core.pyi": 600,
+}
 """Files that may have more than 400 lines of code, with the number they may have."""
 
 

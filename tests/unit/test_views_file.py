@@ -185,7 +185,7 @@ def test_a_provider_gets_the_views_of_the_setting(load: Load, monkeypatch: pytes
     monkeypatch.setattr(distro, "open_default", lambda _settings: None)
     monkeypatch.setattr(distro, "set_meter_provider", lambda _provider: None)
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
-    parts = distro._Parts(Settings(views_file=Path("v.yaml")), {}, raise_errors=True)
+    parts = distro._Parts(Settings(views_file=Path("v.yaml"), self_metrics=False), {}, raise_errors=True)
     parts.metrics()
 
     assert [view._instrument_name for view in given] == ["of.the.file"]

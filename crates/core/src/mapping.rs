@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::error::SegmentError;
@@ -32,6 +32,8 @@ pub struct Mapping {
     lane: AtomicU64,
     /// Handles of this process that were opened and not closed; changed only with the list of attached files locked.
     handles: AtomicUsize,
+    /// Whether the file stays at this process's end, for another one that is about to attach.
+    kept: AtomicBool,
     /// Key among the attached files.
     key: Option<Key>,
 }
@@ -115,6 +117,7 @@ impl Mapping {
             path,
             lane: AtomicU64::new(0),
             handles: AtomicUsize::new(1),
+            kept: AtomicBool::new(false),
             key: None,
         })
     }
@@ -152,6 +155,16 @@ impl Mapping {
         if self.handles.fetch_sub(1, AcqRel) == 1 {
             last();
         }
+    }
+
+    /// States whether the file stays at this process's end.
+    pub fn keep(&self, kept: bool) {
+        self.kept.store(kept, Release);
+    }
+
+    /// Whether the file stays at this process's end.
+    pub fn is_kept(&self) -> bool {
+        self.kept.load(Acquire)
     }
 
     /// Notes the lane that this process took, or that it gave it back.

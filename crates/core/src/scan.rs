@@ -36,6 +36,7 @@ pub struct Scan<'a> {
     segment: &'a Segment,
     own_lane: usize,
     alive: [bool; WORKERS],
+    reported: [u64; WORKERS],
     streams: HashMap<StreamId, Option<Rc<Descriptor>>>,
 }
 
@@ -47,7 +48,8 @@ impl<'a> Scan<'a> {
         Scan {
             segment,
             own_lane,
-            alive: std::array::from_fn(|lane| workers.is_alive(lane, own_lane)),
+            alive: std::array::from_fn(|lane| workers.is_alive(lane, own_lane) || segment.is_mourned(lane)),
+            reported: std::array::from_fn(|lane| workers.reported(lane)),
             streams: HashMap::new(),
         }
     }
@@ -98,7 +100,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Last value over the lanes: the newest one, or the sum of the workers' totals. What this process's callbacks reported before
-    /// `since_ns` does not count.
+    /// `since_ns` does not count, and of other workers what they have not reported again, if they say so.
     fn last(&self, series: &SeriesRecord, kind: Kind, storage: Storage, since_ns: u64) -> Option<(Number, u64)> {
         let mut found: Option<(Number, u64)> = None;
         for (lane, cell) in self.cells(series.id, kind, storage) {
@@ -110,7 +112,12 @@ impl<'a> Scan<'a> {
             let Some((value, stamp)) = read else {
                 continue;
             };
-            if kind.is_observable() && lane == self.own_lane && stamp < since_ns {
+            let begun_ns = if lane == self.own_lane {
+                since_ns
+            } else {
+                self.reported[lane].min(since_ns)
+            };
+            if kind.is_observable() && stamp < begun_ns {
                 continue;
             }
             found = Some(match found {

@@ -3,8 +3,8 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Once};
 
 use crate::clock::unix_ns;
@@ -38,6 +38,8 @@ pub struct Segment {
     owner: u32,
     /// Whether the caller lets no two threads of this process record at once, see [`Segment::set_serialised`].
     serialised: AtomicBool,
+    /// Lanes of the dead that count, one bit each, see [`Segment::mourn`].
+    mourned: AtomicU64,
     /// Whether this handle was closed.
     closed: AtomicBool,
 }
@@ -59,7 +61,8 @@ fn give_back(mapping: &Mapping, geometry: &Geometry) {
         locks: mapping.lock_file(),
     };
     let lane = mapping.lane();
-    if let (Some(path), false) = (mapping.path(), workers.has_others(lane.unwrap_or(NO_LANE))) {
+    let is_used = mapping.is_kept() || workers.has_others(lane.unwrap_or(NO_LANE));
+    if let (Some(path), false) = (mapping.path(), is_used) {
         let _ = std::fs::remove_file(path);
     }
     if let Some(lane) = lane {
@@ -151,6 +154,7 @@ impl Segment {
             region: *mapping.region(),
             mapping,
             geometry,
+            mourned: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             owner: std::process::id(),
             serialised: AtomicBool::new(false),
@@ -239,6 +243,38 @@ impl Segment {
         self.workers()
             .lead()
             .unwrap_or_else(|| self.owner == std::process::id())
+    }
+
+    /// Gives leadership up, for a process that reads in this one's stead.
+    pub fn resign(&self) {
+        self.workers().resign();
+    }
+
+    /// States whether the file stays when this process ends, for one that is about to attach and removes it in its turn.
+    pub fn keep_file(&self, kept: bool) {
+        self.mapping.keep(kept);
+    }
+
+    /// Makes this process an observer, which has a lane and is no worker, unless it has joined as a worker before.
+    pub fn observe(&self) {
+        self.mapping.lane_or_join(|| self.workers().join_to_observe());
+    }
+
+    /// Lanes of the workers of other processes that live.
+    pub fn others(&self) -> Vec<usize> {
+        self.workers().others(self.joined_lane())
+    }
+
+    /// Lets the gauges and up-down counters of these lanes count for readers of this handle although their workers are dead, for a last
+    /// collection after their end. No worker may take a lane meanwhile.
+    pub fn mourn(&self, lanes: &[usize]) {
+        let lanes = lanes.iter().filter(|lane| **lane < WORKERS);
+        self.mourned.store(lanes.fold(0, |all, lane| all | 1 << lane), Relaxed);
+    }
+
+    /// Whether a lane counts although its worker is dead.
+    pub(crate) fn is_mourned(&self, lane: usize) -> bool {
+        self.mourned.load(Relaxed) >> lane & 1 == 1
     }
 
     /// Finds or inserts a stream; `None` if there is no room.

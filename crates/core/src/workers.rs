@@ -2,10 +2,11 @@
 //!
 //! A worker owns a slot for as long as it holds the slot's byte lock, see [`crate::lock`]. Byte 0 is the leader's.
 //! A slot becomes `ACTIVE` after its new owner cleared what ended with the previous one; only then are its gauges read.
+//! An observer, a process that only reads and exports, holds a slot too, for what it records of itself; its slot is `OBSERVING`.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::clock::unix_ns;
 use crate::layout::{RETIRED, WORKER, WORKERS};
@@ -16,9 +17,12 @@ use crate::tables::{SeriesId, Tables};
 const STATE: usize = 0;
 const PID: usize = 4;
 const STARTED: usize = 8;
+const REPORTED: usize = 16;
 
 const ACTIVE: u32 = 1;
 const CLEARING: u32 = 2;
+const OBSERVING: u32 = 3;
+const LEFT: u32 = 4;
 
 /// Lock byte of the leader.
 const LEADER: i64 = 0;
@@ -48,12 +52,27 @@ impl<'a> Workers<'a> {
             .u32(self.tables.geometry.workers_at + lane * WORKER + offset)
     }
 
+    fn long_word(&self, lane: usize, offset: usize) -> Option<&'a AtomicU64> {
+        self.tables
+            .region
+            .u64(self.tables.geometry.workers_at + lane * WORKER + offset)
+    }
+
     /// Takes a free slot for this process. 0, the common lane, if there is none.
     pub fn join(&self) -> usize {
+        self.join_one_of(1..RETIRED, ACTIVE)
+    }
+
+    /// As [`Workers::join`], for an observer: the last slot, so that what a worker has held that died just before is still there.
+    pub fn join_to_observe(&self) -> usize {
+        self.join_one_of((1..RETIRED).rev(), OBSERVING)
+    }
+
+    fn join_one_of(&self, lanes: impl Iterator<Item = usize>, becomes: u32) -> usize {
         let Some(fd) = self.locks else {
             return 0;
         };
-        for lane in 1..RETIRED {
+        for lane in lanes {
             if lock::held_by_other(fd, lane as i64) || !lock::try_lock(fd, lane as i64) {
                 continue;
             }
@@ -65,14 +84,13 @@ impl<'a> Workers<'a> {
                 self.clear_lane(lane);
             }
             pid.store(std::process::id(), Relaxed);
-            if let Some(started) = self
-                .tables
-                .region
-                .u64(self.tables.geometry.workers_at + lane * WORKER + STARTED)
-            {
+            if let Some(started) = self.long_word(lane, STARTED) {
                 started.store(unix_ns(), Relaxed);
             }
-            state.store(ACTIVE, Release);
+            if let Some(reported) = self.long_word(lane, REPORTED) {
+                reported.store(0, Relaxed);
+            }
+            state.store(becomes, Release);
             return lane;
         }
         0
@@ -107,8 +125,16 @@ impl<'a> Workers<'a> {
     /// Gives the slot back.
     pub fn leave(&self, lane: usize) {
         if let (Some(fd), true) = (self.locks, lane > 0) {
+            if let Some(state) = self.word(lane, STATE) {
+                state.store(LEFT, Release);
+            }
             lock::unlock(fd, lane as i64);
         }
+    }
+
+    /// Whether the last holder of a slot gave it back, and was not killed.
+    pub fn has_left(&self, lane: usize) -> bool {
+        self.word(lane, STATE).is_some_and(|state| state.load(Acquire) == LEFT)
     }
 
     /// Whether what ends with the worker counts for this lane; `own` is the caller's lane, whose lock the kernel never reports.
@@ -135,13 +161,39 @@ impl<'a> Workers<'a> {
             .map(|lane| WorkerInfo {
                 lane,
                 pid: self.word(lane, PID).map_or(0, |pid| pid.load(Relaxed)),
-                started_unix_ns: self
-                    .tables
-                    .region
-                    .u64(self.tables.geometry.workers_at + lane * WORKER + STARTED)
-                    .map_or(0, |started| started.load(Relaxed)),
+                started_unix_ns: self.long_word(lane, STARTED).map_or(0, |started| started.load(Relaxed)),
             })
             .collect()
+    }
+
+    /// Lanes of the workers that live, without the caller's and those of observers.
+    pub fn others(&self, own: usize) -> Vec<usize> {
+        let others = (1..WORKERS).filter(|lane| *lane != own);
+        others.filter(|lane| self.is_alive(*lane, own)).collect()
+    }
+
+    /// Whether another process observes.
+    pub fn is_observed(&self, own: usize) -> bool {
+        let observing = |lane| {
+            self.word(lane, STATE)
+                .is_some_and(|state| state.load(Acquire) == OBSERVING)
+        };
+        let mut others = (1..WORKERS).filter(|lane| *lane != own);
+        others.any(|lane| observing(lane) && self.locks.is_some_and(|fd| lock::held_by_other(fd, lane as i64)))
+    }
+
+    /// Notes that all callbacks of a worker have reported since a monotonic time: what it reported before is no longer so. In the common
+    /// lane, which several workers share, nothing is noted.
+    pub fn report(&self, lane: usize, since_ns: u64) {
+        if let (Some(reported), true) = (self.long_word(lane, REPORTED), lane > 0) {
+            reported.store(since_ns, Release);
+        }
+    }
+
+    /// Monotonic time since which all callbacks of a worker have reported; 0 if it is not known.
+    pub fn reported(&self, lane: usize) -> u64 {
+        self.long_word(lane, REPORTED)
+            .map_or(0, |reported| reported.load(Acquire))
     }
 
     /// Becomes or stays the leader, unless another process is. `None` where locks do not exist.

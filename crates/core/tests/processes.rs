@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use child::{Board, Task, Worker, ANSWER, STOP};
 use fixture::{named_segment, until, Directory, Instrument};
+use otel_perf_core::clock::monotonic_ns;
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::lane::Number;
 use otel_perf_core::layout::WORKERS;
+use otel_perf_core::scan::Scan;
 use otel_perf_core::segment::Segment;
 
 /// The instruments that parent and children use.
@@ -70,6 +72,12 @@ fn child() {
         "lead" => {
             segment.lane();
             task.board.set(ANSWER + task.number, u64::from(segment.lead()));
+            task.wait_for_the_end();
+        }
+        "observe" => {
+            segment.observe();
+            of.requests.series("all").add(Number::Int(1));
+            task.board.set(ANSWER + task.number, segment.lane() as u64);
             task.wait_for_the_end();
         }
         "insert" => task.work(|step| {
@@ -305,4 +313,86 @@ fn leadership_passes_on_when_the_leader_is_killed() {
     group.segment.close();
     let fourth = group.start("lead", 4);
     assert_eq!(fourth.answer(), 1);
+}
+
+#[test]
+fn an_observer_records_and_is_no_worker() {
+    let group = Group::new();
+    assert!(!group.segment.workers().is_observed(group.segment.lane()));
+    let worker = group.start("hold", 1);
+    let observer = group.start("observe", 2);
+    // Far from the lanes of workers, which it must not clear.
+    assert_eq!(observer.answer(), WORKERS as u64 - 2);
+    assert_eq!(group.alive(), [std::process::id(), worker.pid()]);
+    assert_eq!(group.segment.others(), [worker.answer() as usize]);
+    assert_eq!(group.of.requests.number("all"), Some(Number::Int(2)));
+    assert!(group.segment.workers().is_observed(group.segment.lane()));
+    observer.kill();
+    assert!(!group.segment.workers().is_observed(group.segment.lane()));
+    assert_eq!(group.of.requests.number("all"), Some(Number::Int(2)));
+}
+
+#[test]
+fn what_a_killed_worker_held_counts_for_who_mourns_it() {
+    let group = Group::new();
+    let [first, second] = [7, 8].map(|number| group.start("hold", number));
+    let lane = second.answer() as usize;
+    first.kill();
+    second.kill();
+    group.segment.mourn(&[lane, WORKERS, usize::MAX]);
+    assert_eq!(group.of.in_flight.number("all"), Some(Number::Int(5)));
+    assert_eq!(group.of.temperature.number("all"), Some(Number::Int(8)));
+    group.segment.mourn(&[]);
+    assert_eq!(group.of.temperature.number("all"), None);
+}
+
+#[test]
+fn the_segment_tells_who_left_from_who_was_killed() {
+    let group = Group::new();
+    let [killed, left] = [1, 2].map(|number| group.start("hold", number));
+    let lanes = [killed.answer() as usize, left.answer() as usize];
+    let has_left = || lanes.map(|lane| group.segment.workers().has_left(lane));
+    assert_eq!(has_left(), [false, false]);
+    killed.kill();
+    group.board.set(STOP, 1);
+    left.join();
+    assert_eq!(has_left(), [false, true]);
+}
+
+#[test]
+fn what_a_worker_has_not_reported_again_no_longer_counts() {
+    let group = Group::new();
+    let worker = group.start("hold", 1);
+    let lane = worker.answer() as usize;
+    let now = monotonic_ns();
+    let read = |since_ns| {
+        let mut scan = Scan::new(&group.segment);
+        let cpu = scan.series().find(|series| {
+            let descriptor = group.segment.tables().descriptor(series.stream);
+            descriptor.is_some_and(|found| found.name == "cpu")
+        });
+        cpu.and_then(|series| scan.read(&series, since_ns)).is_some()
+    };
+    assert!(read(now));
+    group.segment.workers().report(lane, now);
+    assert!(!read(now));
+    // Who asks for whatever was reported ever gets it.
+    assert!(read(0));
+    // What it reports while somebody collects counts.
+    assert!(read(1));
+}
+
+#[test]
+fn a_file_that_is_kept_outlives_its_last_worker() {
+    let group = Group::new();
+    let path = group.segment.path().unwrap().to_path_buf();
+    group.segment.lane();
+    group.segment.keep_file(true);
+    group.segment.close();
+    assert!(path.exists());
+    let observer = Segment::attach(&path).unwrap();
+    observer.keep_file(false);
+    observer.observe();
+    observer.close();
+    assert!(!path.exists());
 }

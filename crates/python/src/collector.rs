@@ -92,6 +92,11 @@ impl Collector {
         monotonic_ns()
     }
 
+    /// Notes in the segment that this process's callbacks have reported, for readers in other processes.
+    fn reported(&self, since_ns: u64) {
+        self.segment.workers().report(self.segment.lane(), since_ns);
+    }
+
     /// The metrics of a reader: `(time, [(stream, shape, name, description, unit, monotonic, delta, [point, ...]), ...])`.
     #[pyo3(signature = (reader, since_ns, made=Vec::new()))]
     fn collect<'py>(

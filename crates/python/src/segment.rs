@@ -248,6 +248,35 @@ impl Segment {
         self.inner.lead()
     }
 
+    fn resign(&self) {
+        self.inner.resign();
+    }
+
+    fn keep_file(&self, kept: bool) {
+        self.inner.keep_file(kept);
+    }
+
+    fn observe(&self) {
+        self.inner.observe();
+    }
+
+    fn is_observed(&self) -> bool {
+        self.inner.workers().is_observed(self.inner.joined_lane())
+    }
+
+    fn others(&self) -> Vec<usize> {
+        self.inner.others()
+    }
+
+    fn has_left(&self, lane: usize) -> bool {
+        self.inner.workers().has_left(lane)
+    }
+
+    #[allow(clippy::needless_pass_by_value)]
+    fn mourn(&self, lanes: Vec<usize>) {
+        self.inner.mourn(&lanes);
+    }
+
     fn close(&self) {
         self.inner.close();
     }

@@ -66,6 +66,7 @@ class NativeConsumer:
         cardinality_limit: Series of a stream before the overflow series, where neither view nor reader states it.
         views: Views in their order.
         exemplar_filter: Which recordings may become exemplars.
+        leads: Whether readers of this process may export for the group.
 
     Raises:
         ValueError: A view states an aggregation that is neither the SDK's nor ours.
@@ -77,8 +78,13 @@ class NativeConsumer:
         cardinality_limit: int,
         views: Sequence[View],
         exemplar_filter: ExemplarFilter,
+        *,
+        leads: bool = True,
     ) -> None:
         self._segment = segment
+        self._leads = leads
+        self._refresh: Callable[[float], None] | None = None
+        self._remote: list[ReaderOptions] = []
         self._cardinality_limit = cardinality_limit
         self._no_reader = ReaderOptions(None, cardinality_limit)
         self._exemplars = CustomExemplars(exemplar_filter)
@@ -116,6 +122,15 @@ class NativeConsumer:
         values: list[Value] = [({"part": "collection"}, self._cpu_ns * 1e-9)]
         return [("otel_perf.cpu.time", "CPU time of otel_perf by part", "s", "ObservableCounter", values)]
 
+    def refresh_by(self, refresh: Callable[[float], None]) -> None:
+        """Has `refresh` called before each collection, with the seconds that it may take, so that others report what only they know."""
+        self._refresh = refresh
+
+    def follow(self, readers: list[ReaderOptions]) -> None:
+        """Gives the instruments the streams that readers in another process want."""
+        self._remote = readers
+        self._readers_changed()
+
     def after_fork_in_child(self) -> None:
         """Renews everything that another thread of the parent may have been using."""
         self._reset()
@@ -142,7 +157,7 @@ class NativeConsumer:
         return made.instrument
 
     def _streams(self, made: _Made) -> list[Stream]:
-        readers = list(self._readers.values()) or [self._no_reader]
+        readers = [*self._readers.values(), *self._remote] or [self._no_reader]
         return self._views.streams(readers, made.kind, made.scope, made.name, made.unit, made.boundaries)
 
     def _readers_changed(self) -> None:
@@ -255,11 +270,13 @@ class NativeConsumer:
             return None
         start_ns = thread_time_ns()
         try:
+            if self._refresh is not None:
+                self._refresh(timeout_millis / 1000)
             since_ns = self._collector.now_ns()
             self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
             if self._sdk_config is None:
                 return None
-            return take(since_ns, self._sdk_config.resource) if self._segment.lead() else of_no_leader
+            return take(since_ns, self._sdk_config.resource) if self._leads and self._segment.lead() else of_no_leader
         except Exception:
             _logger.exception("Metrics are not collected")
             return None
@@ -278,6 +295,23 @@ class NativeConsumer:
             reader, since_ns, resource.attributes, resource.schema_url, self._of_itself()
         )
         return found if found[1] else None
+
+    def run_callbacks(self, timeout_millis: float) -> None:
+        """Has the callbacks report into the segment, for readers in another process. Never raises.
+
+        Args:
+            timeout_millis: Time that they may take together; what they have not reported by then is not there.
+        """
+        if not self._observables or not self._wait_for_turn(monotonic() + timeout_millis / 1000):
+            return
+        try:
+            since_ns = self._collector.now_ns()
+            self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
+            self._collector.reported(since_ns)
+        except Exception:
+            _logger.exception("Callbacks are not collected")
+        finally:
+            self._lock.release()
 
     def _wait_for_turn(self, deadline: float) -> bool:
         # The lock is not waited for but asked for again and again: another greenlet of this thread may hold it, whose callback gave way, and only

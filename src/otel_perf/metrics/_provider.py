@@ -18,7 +18,7 @@ from otel_perf.metrics._meter import Meter
 from otel_perf.metrics._prometheus import adapt, is_prometheus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from opentelemetry.metrics import Meter as APIMeter
     from opentelemetry.sdk.metrics import ExemplarFilter
@@ -71,7 +71,9 @@ class MeterProvider(sdk.MeterProvider):
             exemplar_filter = exemplar_filter or _get_exemplar_filter(
                 read(OTEL_METRICS_EXEMPLAR_FILTER) or "trace_based"
             )
-            self._consumer = NativeConsumer(segment, settings.cardinality_limit, views, exemplar_filter)
+            # The distribution says with its settings that a process of its own exports what this provider's instruments record.
+            leads = _settings is None or _settings.observer != "process"
+            self._consumer = NativeConsumer(segment, settings.cardinality_limit, views, exemplar_filter, leads=leads)
             for reader in metric_readers:
                 self._consumer.add_metric_reader(reader)
             super().__init__(metric_readers, resource, exemplar_filter, shutdown_on_exit, views, **kwargs)
@@ -81,6 +83,7 @@ class MeterProvider(sdk.MeterProvider):
             raise
         self._metric_readers = tuple(metric_readers)
         self._consumer.use(self._sdk_config)
+        self._flush: Callable[[float], bool] | None = None
         self._measurement_consumer = cast("Any", self._consumer)
         for reader in self._metric_readers:
             _let_collect(reader, self._consumer)
@@ -138,6 +141,25 @@ class MeterProvider(sdk.MeterProvider):
         """Shuts a reader down and forgets it."""
         super().remove_metric_reader(metric_reader)
         self._metric_readers = tuple(reader for reader in self._metric_readers if reader is not metric_reader)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Has all readers collect and export now, also those of an observer process.
+
+        Args:
+            timeout_millis: Time that they may take together.
+
+        Returns:
+            Whether they have.
+
+        Raises:
+            Exception: A reader failed; the text names each.
+        """
+        flushed = super().force_flush(timeout_millis)
+        return (self._flush is None or self._flush(timeout_millis / 1000)) and flushed
+
+    def flush_by(self, flush: Callable[[float], bool]) -> None:
+        """Has `flush` called by `force_flush`, with the seconds that it may take, for readers in another process."""
+        self._flush = flush
 
     def shutdown(self, timeout_millis: float = 30_000) -> None:
         """Collects once more, shuts the readers down and, if the provider made its segment, removes it.

@@ -142,7 +142,7 @@ class ReaderOptions:
         # Of the SDK since 1.45.2. Its default is not told from the same limit stated by hand, and gives way to our setting.
         limits = getattr(reader, "_instrument_class_cardinality_limit", {})
         # The temporality of a gauge decides only whether an unchanged value is repeated.
-        self.delta = frozenset(
+        self.delta: frozenset[str] = frozenset(
             kind for kind, sdk_type in SDK_TYPES.items() if temporality.get(sdk_type) is AggregationTemporality.DELTA
         )
         self.aggregation = {
@@ -153,6 +153,19 @@ class ReaderOptions:
             kind: cardinality_limit if limits.get(sdk_type, _SDK_LIMIT) == _SDK_LIMIT else limits[sdk_type]
             for kind, sdk_type in SDK_TYPES.items()
         }
+
+    @staticmethod
+    def restored(preferences: Sequence[tuple[str, bool, Sequence[Any], int]]) -> ReaderOptions:
+        """Returns what a reader in another process asks for.
+
+        Args:
+            preferences: What `preferences` returned there; aggregations may have become lists on the way.
+        """
+        options = ReaderOptions.__new__(ReaderOptions)
+        options.delta = frozenset(kind for kind, delta, _, _ in preferences if delta)
+        options.aggregation = {kind: tuple(aggregation) for kind, _, aggregation, _ in preferences}
+        options.limit = {kind: limit for kind, _, _, limit in preferences}
+        return options
 
     def preferences(self) -> list[tuple[str, bool, Stated, int]]:
         """Returns what `_core.Collector.add_reader` takes."""

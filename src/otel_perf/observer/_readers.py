@@ -1,0 +1,54 @@
+"""The metric readers of a segment, the same in the application and in an observer process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.metrics.export import MetricReader
+
+from otel_perf import _components
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from otel_perf.config import Settings
+    from otel_perf.segment import Segment
+
+PROMETHEUS = "prometheus"
+"""Entry point name of the exporter that is an endpoint."""
+
+
+def readers(
+    settings: Settings, segment: Segment, names: list[str], arguments: Mapping[Any, Mapping[str, Any]]
+) -> list[MetricReader]:
+    """Makes a reader for each metrics exporter; that of the Prometheus endpoint serves from now on.
+
+    Args:
+        settings: Address of the endpoint.
+        segment: The segment, which the process that serves the endpoint leads.
+        names: Entry point names of the exporters.
+        arguments: Arguments for the constructors of some exporter classes.
+
+    Returns:
+        The readers; the endpoint's is missing if another process leads or its address cannot be had.
+
+    Raises:
+        RuntimeError: An exporter is not installed.
+    """
+    made: list[MetricReader] = []
+    # One endpoint for all workers: a child that joins a led segment is scraped through its leader.
+    if PROMETHEUS in names and segment.lead():
+        from otel_perf.exporters.prometheus import serve  # noqa: PLC0415 - only who serves pays for it.
+
+        endpoint = serve(settings)
+        if endpoint is not None:
+            made.append(endpoint)
+    others = [name for name in names if name != PROMETHEUS]
+    if not others:
+        return made
+    from otel_perf.exporters import otlp  # noqa: PLC0415 - as above.
+
+    for kind, given in _components.load_exporters("metrics", others, arguments).items():
+        exporter = kind(**given)
+        made.append(exporter if isinstance(exporter, MetricReader) else otlp.reader(exporter))
+    return made
