@@ -53,6 +53,8 @@ from opentelemetry.util._importlib_metadata import entry_points
 from otel_perf._core import MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MAX, MEMORY_LIMIT_MIN
 from otel_perf.environment_variables import (
     OTEL_PERF_CARDINALITY_LIMIT,
+    OTEL_PERF_HDR_LOG,
+    OTEL_PERF_HDR_LOG_INTERVAL,
     OTEL_PERF_MEMORY_LIMIT,
     OTEL_PERF_SEGMENT,
     OTEL_PERF_SERVICE_INSTANCE_ID,
@@ -120,6 +122,8 @@ class Settings:
         prometheus_port: Port of the Prometheus endpoint.
         disabled: Whether ``OTEL_SDK_DISABLED`` is true.
         views_file: File with views, or None.
+        hdr_log: File that histograms are appended to, or None.
+        hdr_log_interval_s: Seconds between its intervals.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -131,6 +135,8 @@ class Settings:
     prometheus_port: int = 9464
     disabled: bool = False
     views_file: Path | None = None
+    hdr_log: Path | None = None
+    hdr_log_interval_s: int = 10
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -143,6 +149,7 @@ class Settings:
             The settings.
         """
         views_file = read(OTEL_PERF_VIEWS_FILE, env)
+        hdr_log = read(OTEL_PERF_HDR_LOG, env)
         return Settings(
             memory_limit=_integer(
                 env, OTEL_PERF_MEMORY_LIMIT, MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MIN, MEMORY_LIMIT_MAX
@@ -157,6 +164,8 @@ class Settings:
             prometheus_port=_integer(env, OTEL_EXPORTER_PROMETHEUS_PORT, 9464, 0, 65535),
             disabled=env.get(OTEL_SDK_DISABLED, "").strip().lower() == "true",
             views_file=Path(views_file) if views_file else None,
+            hdr_log=Path(hdr_log) if hdr_log else None,
+            hdr_log_interval_s=_integer(env, OTEL_PERF_HDR_LOG_INTERVAL, 10, 1, 3600),
         )
 
 

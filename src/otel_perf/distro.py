@@ -21,7 +21,7 @@ from otel_perf._logs import LazyLoggerProvider
 from otel_perf.config import Settings
 from otel_perf.environment_variables import OTEL_PERF_VIEWS_FILE
 from otel_perf.metrics import MeterProvider
-from otel_perf.segment import group_resource, open_default
+from otel_perf.segment import default_segment, group_resource, open_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -72,6 +72,7 @@ class OtelPerfConfigurator:
         parts = _Parts(settings, kwargs, raise_errors=raise_errors)
         for signal, build in (("metrics", parts.metrics), ("traces", parts.traces), ("logs", parts.logs)):
             _build(signal, build, raise_errors=raise_errors)
+        _start_hdr_log(settings)
         parts.finish()
 
 
@@ -82,6 +83,16 @@ def _configure_from(file: str, kwargs: Mapping[str, Any]) -> None:
     if settings.views_file is not None:
         _logger.warning("%s is not read: the views are those of %s", OTEL_PERF_VIEWS_FILE, OTEL_CONFIG_FILE)
     configure_from(file, settings, kwargs)
+    _start_hdr_log(settings)
+
+
+def _start_hdr_log(settings: Settings) -> None:
+    segment = default_segment()
+    if settings.hdr_log is None or segment is None:
+        return
+    from otel_perf.exporters import hdr_log  # noqa: PLC0415 - only who names a file pays for it.
+
+    hdr_log.start(settings, segment)
 
 
 def _build(signal: str, build: Callable[[], None], *, raise_errors: bool) -> None:

@@ -5,6 +5,8 @@
 
 __all__ = [
     "OTEL_PERF_CARDINALITY_LIMIT",
+    "OTEL_PERF_HDR_LOG",
+    "OTEL_PERF_HDR_LOG_INTERVAL",
     "OTEL_PERF_MEMORY_LIMIT",
     "OTEL_PERF_SEGMENT",
     "OTEL_PERF_SERVICE_INSTANCE_ID",
@@ -49,4 +51,19 @@ OTEL_PERF_VIEWS_FILE = "OTEL_PERF_VIEWS_FILE"
 
 Path of a YAML or JSON file with views, in the shape of ``meter_provider.views`` of an OpenTelemetry configuration file. YAML needs the
 extra ``views``. Not read if ``OTEL_CONFIG_FILE`` is set, which has views of its own.
+"""
+
+OTEL_PERF_HDR_LOG = "OTEL_PERF_HDR_LOG"
+"""
+.. envvar:: OTEL_PERF_HDR_LOG
+
+Path of a file that all histograms are appended to, one line for each series and interval, in the log format of HdrHistogram. Each service needs a file of
+its own; all of its workers share one. Rotating it is left to logrotate, which may move, remove or truncate it at any time. Not set: no log.
+"""
+
+OTEL_PERF_HDR_LOG_INTERVAL = "OTEL_PERF_HDR_LOG_INTERVAL"
+"""
+.. envvar:: OTEL_PERF_HDR_LOG_INTERVAL
+
+Seconds between the intervals of ``OTEL_PERF_HDR_LOG``. Default 10, accepted 1 to 3600.
 """
