@@ -85,7 +85,7 @@ class HdrLog:
     def write(self, now: float) -> int:
         """Appends a line for each series with recordings since the last interval that could be written. Never raises.
 
-        About 50 to 150 microseconds for each of them, half of it without the GIL. What cannot be written is one warning, until it can again.
+        20 to 150 microseconds for each of them, for 10 and 700 slots in use; they are read without the GIL. What cannot be written is one warning, until it can again.
 
         Args:
             now: End of the interval in seconds since the epoch.
