@@ -163,6 +163,10 @@ class HistogramSeries:
     """One histogram series of a segment."""
 
     @property
+    def number(self) -> int:
+        """Number of the series in its segment. It stays, and is what tells apart series that are the same by name and attributes."""
+
+    @property
     def scope(self) -> str:
         """Name of the instrumentation scope."""
 
@@ -252,7 +256,17 @@ class HistogramSnapshot:
         """
 
     def slots(self) -> list[tuple[int, int, int]]:
-        """Non-empty slots as lowest value, highest value and count; values in integer units."""
+        """Non-empty slots as lowest value, highest value and count; values in integer units. Negative recordings are not among them."""
+
+    @property
+    def negative_count(self) -> int:
+        """Number of recordings below zero."""
+
+    def v2_counts(self) -> bytes:
+        """Counts of an HdrHistogram with three digits, in the bytes that its encoding V2 compresses; those of negative recordings are not among them.
+
+        The counts of a coarser slot go to the largest value of that slot that is not beyond the maximum.
+        """
 
     def explicit(self, boundaries: list[float]) -> list[int]:
         """Counts by explicit bucket. A slot that a boundary cuts counts below it, so recordings equal to a boundary are exact."""

@@ -53,6 +53,8 @@ from opentelemetry.util._importlib_metadata import entry_points
 from otel_perf._core import MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MAX, MEMORY_LIMIT_MIN
 from otel_perf.environment_variables import (
     OTEL_PERF_CARDINALITY_LIMIT,
+    OTEL_PERF_HDR_LOG,
+    OTEL_PERF_HDR_LOG_INTERVAL,
     OTEL_PERF_MEMORY_LIMIT,
     OTEL_PERF_OBSERVER,
     OTEL_PERF_OBSERVER_LOG,
@@ -131,6 +133,8 @@ class Settings:
         observer: Who reads the segment and exports: ``thread``, ``process`` or ``off``.
         observer_log: File that the observer process writes its log to, or None.
         export_interval_s: Seconds between two exports.
+        hdr_log: File that histograms are appended to, or None.
+        hdr_log_interval_s: Seconds between its intervals.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -146,6 +150,8 @@ class Settings:
     observer: str = "thread"
     observer_log: Path | None = None
     export_interval_s: float = EXPORT_INTERVAL_DEFAULT_S
+    hdr_log: Path | None = None
+    hdr_log_interval_s: int = 10
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -161,6 +167,7 @@ class Settings:
         observer_log = read(OTEL_PERF_OBSERVER_LOG, env)
         # What is not accepted was reported with the other standard variables.
         interval = read(OTEL_METRIC_EXPORT_INTERVAL, env)
+        hdr_log = read(OTEL_PERF_HDR_LOG, env)
         return Settings(
             memory_limit=_integer(
                 env, OTEL_PERF_MEMORY_LIMIT, MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MIN, MEMORY_LIMIT_MAX
@@ -179,6 +186,8 @@ class Settings:
             observer=_choice(env, OTEL_PERF_OBSERVER, OBSERVERS),
             observer_log=Path(observer_log) if observer_log else None,
             export_interval_s=float(interval) / 1000 if _positive(interval) else EXPORT_INTERVAL_DEFAULT_S,
+            hdr_log=Path(hdr_log) if hdr_log else None,
+            hdr_log_interval_s=_integer(env, OTEL_PERF_HDR_LOG_INTERVAL, 10, 1, 3600),
         )
 
 

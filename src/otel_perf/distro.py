@@ -22,7 +22,7 @@ from otel_perf.config import Settings
 from otel_perf.environment_variables import OTEL_PERF_OBSERVER, OTEL_PERF_VIEWS_FILE
 from otel_perf.metrics import MeterProvider
 from otel_perf.observer._readers import readers
-from otel_perf.segment import Segment, group_resource, open_default
+from otel_perf.segment import Segment, default_segment, group_resource, open_default
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,10 +85,20 @@ def _configure_from(file: str, kwargs: Mapping[str, Any]) -> None:
     if settings.observer != "thread":
         _not_observed_by(settings, f"the readers are those of {OTEL_CONFIG_FILE}")
     configure_from(file, replace(settings, observer="thread"), kwargs)
+    segment = default_segment()
+    if segment is not None:
+        _start_hdr_log(settings, segment)
 
 
 def _not_observed_by(settings: Settings, reason: str) -> None:
     _logger.warning("%s=%s is not used: %s; using thread", OTEL_PERF_OBSERVER, settings.observer, reason)
+
+
+def _start_hdr_log(settings: Settings, segment: Segment) -> None:
+    if settings.hdr_log is not None:
+        from otel_perf.exporters import hdr_log  # noqa: PLC0415 - only who names a file pays for it.
+
+        hdr_log.start(settings, segment)
 
 
 def _build(signal: str, build: Callable[[], None], *, raise_errors: bool) -> None:
@@ -168,6 +178,8 @@ class _Parts:
             _process.begin(provider, names, settings)
         elif settings.observer == "off":
             segment.resign()
+        else:
+            _start_hdr_log(settings, segment)
 
     def _observed(self, segment: Segment, exporters: list[str]) -> Settings:
         """The settings, with a thread as the observer where a process cannot be."""

@@ -5,6 +5,8 @@
 
 __all__ = [
     "OTEL_PERF_CARDINALITY_LIMIT",
+    "OTEL_PERF_HDR_LOG",
+    "OTEL_PERF_HDR_LOG_INTERVAL",
     "OTEL_PERF_MEMORY_LIMIT",
     "OTEL_PERF_OBSERVER",
     "OTEL_PERF_OBSERVER_LOG",
@@ -75,4 +77,19 @@ OTEL_PERF_SELF_METRICS = "OTEL_PERF_SELF_METRICS"
 
 Whether the ``otel_perf.*`` metrics are exported: memory of the segment by part, series, drops by reason, cost of a recording, CPU time, export
 results. Default ``true``; ``false`` leaves them out.
+"""
+
+OTEL_PERF_HDR_LOG = "OTEL_PERF_HDR_LOG"
+"""
+.. envvar:: OTEL_PERF_HDR_LOG
+
+Path of a file that all histograms are appended to, one line for each series and interval, in the log format of HdrHistogram. Each service needs a file of
+its own; all of its workers share one. Rotating it is left to logrotate, which may move, remove or truncate it at any time. Not set: no log.
+"""
+
+OTEL_PERF_HDR_LOG_INTERVAL = "OTEL_PERF_HDR_LOG_INTERVAL"
+"""
+.. envvar:: OTEL_PERF_HDR_LOG_INTERVAL
+
+Seconds between the intervals of ``OTEL_PERF_HDR_LOG``. Default 10, accepted 1 to 3600.
 """

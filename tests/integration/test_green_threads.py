@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.apps import flask_app
 from tests.peers.contrib import needs
+from tests.peers.hdr_log import totals
 from tests.peers.otlp import RECEIVERS, Receiver
 from tests.peers.program import BIN, Finished, get, run, started
 from tests.peers.prometheus import Scrape, free_port, scrape_when
@@ -103,6 +104,17 @@ def test_a_forked_child_counts_along(how: str) -> None:
     assert all("assert len(active) == 1" in shown for shown in done.err.split("Traceback")[1:]), done.err
     assert "child 0" in done.out
     assert Scrape(done.out[done.out.index("# HELP") :]).value("c_total") == 2 * RECORDED
+
+
+@patched
+def test_the_interval_log_has_every_recording(how: str, tmp_path: Path) -> None:
+    """The log's thread, which waits in the kernel, neither stops greenlets, nor a forked child, nor the end, and logs what both recorded."""
+    path = tmp_path / "latency.hlog"
+    env: dict[str, Any] = {"OTEL_PERF_HDR_LOG": str(path), "OTEL_PERF_HDR_LOG_INTERVAL": "1"}
+    done = program(how, "fork", OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port()), **env)
+
+    assert done.code == 0, done.err
+    assert totals(path) == {"h": 2 * RECORDED}
 
 
 @pytest.mark.parametrize("exporter", ["none", "console", "prometheus"])

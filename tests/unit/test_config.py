@@ -39,6 +39,10 @@ RIGHT: list[tuple[str, str, str, Any]] = [
     ("OTEL_METRIC_EXPORT_INTERVAL", "", "export_interval_s", 60.0),
     # Reported where the standard variables are.
     ("OTEL_METRIC_EXPORT_INTERVAL", "soon", "export_interval_s", 60.0),
+    ("OTEL_PERF_HDR_LOG", " latency.hlog ", "hdr_log", Path("latency.hlog")),
+    ("OTEL_PERF_HDR_LOG", "", "hdr_log", None),
+    ("OTEL_PERF_HDR_LOG_INTERVAL", "1", "hdr_log_interval_s", 1),
+    ("OTEL_PERF_HDR_LOG_INTERVAL", "3600", "hdr_log_interval_s", 3600),
     ("OTEL_SERVICE_NAME", "shop", "service_name", "shop"),
     ("OTEL_SERVICE_NAME", "", "service_name", ""),
     ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0", "prometheus_host", "0.0.0.0"),
@@ -57,6 +61,7 @@ WRONG_NUMBERS: dict[str, tuple[list[str], str, str]] = {
     "OTEL_PERF_MEMORY_LIMIT": (["131071", "1073741825", "1M", "1e6", "-1", "0"], "131072 to 1073741824", "1048576"),
     "OTEL_PERF_CARDINALITY_LIMIT": (["0", "-1", "1000001", "many", "2.0"], "1 to 1000000", "2000"),
     "OTEL_EXPORTER_PROMETHEUS_PORT": (["-1", "65536", "http", "80.0"], "0 to 65535", "9464"),
+    "OTEL_PERF_HDR_LOG_INTERVAL": (["0", "3601", "10s", "0.5"], "1 to 3600", "10"),
 }
 
 

@@ -91,6 +91,7 @@ def test_the_first_message_says_what_to_do(process: ObserverProcess, peer: Peer,
     }
     assert (hello["schema_url"], hello["exporters"]) == ("https://schema", ["otlp_proto_grpc"])
     assert (hello["directory"], hello["lane"]) == (str(Path.cwd()), provider.segment.lane)
+    assert hello["first"]
 
 
 def act(process: ObserverProcess, peer: Peer, **message: Any) -> None:

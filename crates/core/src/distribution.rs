@@ -1,6 +1,7 @@
 //! A histogram taken out of the segment: percentiles, differences, merges, ladder steps, and the exported shapes.
 
 mod shapes;
+mod v2;
 
 use std::collections::BTreeMap;
 

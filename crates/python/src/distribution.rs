@@ -1,5 +1,7 @@
 //! `HistogramSnapshot`: a histogram taken out of the segment, as Python sees it.
 
+use std::borrow::Cow;
+
 use otel_perf_core::distribution::Distribution;
 use otel_perf_core::hdr::Level;
 use otel_perf_core::lane::Number;
@@ -114,6 +116,16 @@ impl HistogramSnapshot {
         slots
             .map(|(slot, count)| (slot.lowest(), slot.highest(), *count))
             .collect()
+    }
+
+    #[getter]
+    fn negative_count(&self) -> u64 {
+        self.inner.negative_count()
+    }
+
+    /// Counts of an `HdrHistogram` in the bytes of its encoding "V2".
+    fn v2_counts(&self) -> Cow<'_, [u8]> {
+        self.inner.v2_counts().into()
     }
 
     fn explicit(&self, boundaries: Vec<f64>) -> Vec<u64> {

@@ -45,6 +45,7 @@ pub struct Segment {
 /// One histogram series with its identity.
 #[pyclass(frozen, get_all, module = "otel_perf._core")]
 pub struct HistogramSeries {
+    number: u32,
     scope: String,
     name: String,
     unit: String,
@@ -161,16 +162,17 @@ impl Segment {
             let series: Vec<_> = scan.series().collect();
             let read = series.into_iter().filter_map(|series| {
                 let distribution = scan.distribution(&series).filter(|found| found.count() > 0)?;
-                Some((series.stream, inner.attribute_bytes(series.id)?, distribution))
+                Some((series, inner.attribute_bytes(series.id)?, distribution))
             });
             read.collect::<Vec<_>>()
         });
         let mut all = Vec::new();
-        for (stream, bytes, inner) in read {
-            let Some(descriptor) = self.inner.tables().descriptor(stream) else {
+        for (series, bytes, inner) in read {
+            let Some(descriptor) = self.inner.tables().descriptor(series.stream) else {
                 continue;
             };
             all.push(HistogramSeries {
+                number: series.id.0,
                 name: descriptor.exported_name().to_owned(),
                 scope: descriptor.scope_name,
                 unit: descriptor.unit,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.metrics.export import MetricReader
 
+    from otel_perf.exporters.hdr_log import HdrLog
+
 _logger = logging.getLogger("otel_perf.observer")
 
 _LEAD_S = 5.0
@@ -81,6 +83,7 @@ class Observation:
         if settings.self_metrics:
             provider.report_on_itself()
         set_meter_provider(provider)
+        log = self._start_hdr_log(settings, from_start=hello["first"])
         self._ready.set()
         self._channel.say(readers=[options.preferences() for options in provider._consumer._readers.values()])
         _logger.info("Observing %s", self.segment.path)
@@ -96,6 +99,8 @@ class Observation:
             "otel_perf.application.ended", "{application}", "Applications whose end the observer process has seen."
         )
         counter.add(1, {"reason": reason})
+        if log is not None:
+            log.stop()
         self._end_readers()
 
     def flush(self, within_s: float) -> bool:
@@ -115,6 +120,13 @@ class Observation:
             # Another start would end in the same way.
             _logger.error("No metrics: %s: %s", type(error).__name__, error)  # noqa: TRY400 - one line.
             return []
+
+    def _start_hdr_log(self, settings: Settings, *, from_start: bool) -> HdrLog | None:
+        if settings.hdr_log is None:
+            return None
+        from otel_perf.exporters import hdr_log  # noqa: PLC0415 - only who names a file pays for it.
+
+        return hdr_log.start(settings, self.segment, from_start=from_start)
 
     def _lead(self) -> bool:
         """Waits until the application has given leadership up; false if another observer has it, or all end before."""

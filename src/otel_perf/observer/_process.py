@@ -88,6 +88,8 @@ class ObserverProcess:
         self._ends: tuple[Channel, ...] = ()
         self._restarts: list[float] = []
         self._has_started = False
+        # Whether no observer has logged before the next one that is started here.
+        self._is_first = str(provider.segment.path) != settings.segment_path
         self._questions = count(1)
         self._asked: dict[int, tuple[Any, list[dict[str, Any]]]] = {}
 
@@ -166,6 +168,7 @@ class ObserverProcess:
             self._restarts = [at for at in self._restarts if monotonic() - at < _RESTARTS_WITHIN_S]
             self._restarts.append(monotonic())
         self._has_started = True
+        is_first, self._is_first = self._is_first, False
         path = self._segment.path
         if path is None:
             return
@@ -179,7 +182,7 @@ class ObserverProcess:
             self._segment.keep_file(False)
             _logger.warning("No observer process can be started: %s", error)
             return
-        ours.say(hello={**self._hello, "lane": self._segment.lane})
+        ours.say(hello={**self._hello, "lane": self._segment.lane, "first": is_first})
         self._channel = ours
 
     def _has_restarted_too_often(self) -> bool:
@@ -247,7 +250,7 @@ class ObserverProcess:
         for end in self._ends:
             end.close()
         self._channel, self._ends = None, ()
-        self._restarts, self._has_started = [], False
+        self._restarts, self._has_started, self._is_first = [], False, False
         self._asked = {}
         try:
             start_new_thread(self._live, ())

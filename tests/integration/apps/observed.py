@@ -55,6 +55,13 @@ def modules() -> None:
     until_the_input_ends()
 
 
+def logs() -> None:
+    """Says which modules are loaded that only an interval log needs."""
+    count()
+    print("loaded", *(name for name in sys.modules if name.startswith(("otel_perf.hdr", "otel_perf.exporters.hdr"))))
+    until_the_input_ends()
+
+
 def waits() -> None:
     """Waits for any child."""
     count()
@@ -130,6 +137,7 @@ def aborts() -> None:
 PROGRAMS: dict[str, Callable[[], Any]] = {
     "lives": lives,
     "modules": modules,
+    "logs": logs,
     "waits": waits,
     "forks": forks,
     "orphans": orphans,
