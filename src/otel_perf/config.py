@@ -53,6 +53,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 from otel_perf._core import MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MAX, MEMORY_LIMIT_MIN
 from otel_perf.environment_variables import (
     OTEL_PERF_CARDINALITY_LIMIT,
+    OTEL_PERF_EXIT_TIMEOUT,
     OTEL_PERF_MEMORY_LIMIT,
     OTEL_PERF_SEGMENT,
     OTEL_PERF_SERVICE_INSTANCE_ID,
@@ -66,6 +67,8 @@ __all__ = [
     "CARDINALITY_LIMIT_DEFAULT",
     "CARDINALITY_LIMIT_MAX",
     "COMPRESSIONS",
+    "EXIT_TIMEOUT_DEFAULT",
+    "EXIT_TIMEOUT_MAX",
     "OTLP_EXPORTERS",
     "PROTOCOLS",
     "Settings",
@@ -79,6 +82,8 @@ _logger = logging.getLogger(__name__)
 
 CARDINALITY_LIMIT_DEFAULT = 2000
 CARDINALITY_LIMIT_MAX = 1_000_000
+EXIT_TIMEOUT_DEFAULT = 1000
+EXIT_TIMEOUT_MAX = 2000
 
 _ENDPOINTS = {
     OTEL_METRICS_EXPORTER: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT,
@@ -120,6 +125,7 @@ class Settings:
         prometheus_port: Port of the Prometheus endpoint.
         disabled: Whether ``OTEL_SDK_DISABLED`` is true.
         views_file: File with views, or None.
+        exit_timeout_ms: Milliseconds that the exit may be delayed.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -131,6 +137,7 @@ class Settings:
     prometheus_port: int = 9464
     disabled: bool = False
     views_file: Path | None = None
+    exit_timeout_ms: int = EXIT_TIMEOUT_DEFAULT
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -157,6 +164,7 @@ class Settings:
             prometheus_port=_integer(env, OTEL_EXPORTER_PROMETHEUS_PORT, 9464, 0, 65535),
             disabled=env.get(OTEL_SDK_DISABLED, "").strip().lower() == "true",
             views_file=Path(views_file) if views_file else None,
+            exit_timeout_ms=_integer(env, OTEL_PERF_EXIT_TIMEOUT, EXIT_TIMEOUT_DEFAULT, 0, EXIT_TIMEOUT_MAX),
         )
 
 

@@ -5,6 +5,7 @@
 
 __all__ = [
     "OTEL_PERF_CARDINALITY_LIMIT",
+    "OTEL_PERF_EXIT_TIMEOUT",
     "OTEL_PERF_MEMORY_LIMIT",
     "OTEL_PERF_SEGMENT",
     "OTEL_PERF_SERVICE_INSTANCE_ID",
@@ -25,6 +26,14 @@ OTEL_PERF_CARDINALITY_LIMIT = "OTEL_PERF_CARDINALITY_LIMIT"
 
 Series per instrument before further attribute sets are counted in its overflow series. Default 2000, as the OpenTelemetry
 specification recommends; accepted 1 to 1000000.
+"""
+
+OTEL_PERF_EXIT_TIMEOUT = "OTEL_PERF_EXIT_TIMEOUT"
+"""
+.. envvar:: OTEL_PERF_EXIT_TIMEOUT
+
+Milliseconds that the exit of the program may be delayed to send what is left of metrics, traces and logs, all together. Default 1000, accepted 0 to
+2000. What cannot be sent by then is given up, with one line in the log; 0 waits for nothing.
 """
 
 OTEL_PERF_SEGMENT = "OTEL_PERF_SEGMENT"

@@ -1,0 +1,233 @@
+"""The end of the program: everything that is left is sent at once, and the program waits for it no longer than a set time.
+
+Each provider of the SDK has an exit handler of its own, which waits for its exporter, one after the other: ten seconds and more if the receiver does not
+answer. Here one handler stands for all of them. It asks the threads of all batch processors and periodic readers to send what they have, which they
+do at the same time, waits for them together, and then closes the exporters, so that a call that is still under way ends. A thread that is stuck all the
+same is left behind: it is a daemon. No thread is started, because CPython 3.12 and newer refuse that at exit.
+
+What the application records in exit handlers that were registered after `at_exit` was called is sent, as with the SDK's handlers: the last one that was
+registered runs first.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import logging
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from otel_perf.environment_variables import OTEL_PERF_EXIT_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from threading import Thread
+
+_logger = logging.getLogger(__name__)
+
+_CLOSING = 0.1
+"""Share of the time that is kept for calls to end after their exporter was closed."""
+_COLLECTING = 0.5
+"""Share of the time that callbacks of the last collection may take, so that some is left for sending."""
+_HANDLERS = ("_atexit_handler", "_at_exit_handler")
+_STOCK = {
+    "_metric_readers": ("metrics", "opentelemetry.sdk.metrics.export", "PeriodicExportingMetricReader"),
+    "_active_span_processor": ("traces", "opentelemetry.sdk.trace.export", "BatchSpanProcessor"),
+    "_multi_log_record_processor": ("logs", "opentelemetry.sdk._logs.export", "BatchLogRecordProcessor"),
+}
+"""Where the provider of a signal keeps its parts, and which of them have a thread that sends."""
+
+_timeout_ms: int | None = None
+_providers: list[Any] = []
+
+
+def at_exit(timeout_ms: int) -> None:
+    """Registers the exit handler, once a process.
+
+    Args:
+        timeout_ms: Milliseconds that the exit may be delayed; the last call decides.
+    """
+    global _timeout_ms  # noqa: PLW0603 - one exit a process.
+    if _timeout_ms is None:
+        atexit.register(_end)
+    _timeout_ms = timeout_ms
+
+
+def take(provider: Any) -> None:
+    """Takes a provider over from its own exit handler. Its ``shutdown`` and ``force_flush`` stay as they are.
+
+    Args:
+        provider: One of the SDK's, or derived from it. One without an exit handler is left alone.
+    """
+    # Who was shut down is not kept alive, as the SDK has it.
+    _providers[:] = filter(_handler, _providers)
+    handler = _handler(provider)
+    if handler is not None:
+        atexit.unregister(handler)
+        _providers.append(provider)
+
+
+def _handler(provider: Any) -> Any:
+    """The provider's own handler, which it forgets as soon as it is shut down, and so tells that it was."""
+    return next(filter(None, (getattr(provider, name, None) for name in _HANDLERS)), None)
+
+
+class _Batches:
+    """The thread of a batch processor of spans or log records."""
+
+    def __init__(self, signal: str, processor: Any) -> None:
+        self._signal = signal
+        self._batches = processor._batch_processor
+        self.is_open = not self._batches._shutdown
+        self.thread: Thread = self._batches._worker_thread
+
+    def ask(self, _timeout_ms: float) -> None:
+        """Lets the thread send all that is queued, and end."""
+        self._batches._shutdown = True
+        self._batches._worker_awaken.set()
+
+    def close(self, remaining_ms: float) -> None:
+        """Lets no further batch be sent, and closes the exporter."""
+        self._batches._shutdown_timeout_exceeded = True
+        _shut_down(self._batches._exporter, remaining_ms)
+
+    @property
+    def left(self) -> str:
+        """What is known of what is given up."""
+        return f"{self._signal} ({len(self._batches._queue)} besides those of one request)"
+
+
+class _Reader:
+    """The thread of a periodic reader; there is none if it never exports by itself."""
+
+    def __init__(self, signal: str, reader: Any) -> None:
+        self._signal = signal
+        self._reader = reader
+        self.is_open = not reader._shutdown
+        self.thread: Thread | None = reader._daemon_thread
+
+    def ask(self, timeout_ms: float) -> None:
+        """Lets the thread collect and send once more, and end."""
+        # That is what the last collection takes for its timeout.
+        self._reader._export_interval_millis = timeout_ms
+        self._reader._shutdown_event.set()
+
+    def close(self, remaining_ms: float) -> None:
+        """Lets nothing more be collected, and closes the exporter."""
+        self._reader._set_collect_callback(_nothing)
+        is_stuck = self.thread is not None and self.thread.is_alive()
+        _shut_down(self._reader, 0 if is_stuck else remaining_ms)
+
+    @property
+    def left(self) -> str:
+        """What is known of what is given up."""
+        return self._signal
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    return None
+
+
+def _end() -> None:
+    """Ends all providers that are left. Raises nothing: the interpreter would print it."""
+    try:
+        _Ending([provider for provider in _providers if _handler(provider)], _timeout_ms or 0).run()
+    except Exception:
+        _logger.exception("Not all could be sent at exit")
+    finally:
+        _providers.clear()
+
+
+class _Ending:
+    """One exit.
+
+    Args:
+        providers: The providers, none of which was shut down.
+        timeout_ms: Milliseconds for all of them together.
+    """
+
+    def __init__(self, providers: list[Any], timeout_ms: int) -> None:
+        self._providers = providers
+        self._timeout_ms = timeout_ms
+        self._timeout_s = timeout_ms / 1000
+        self._begin = monotonic()
+        self._threads: list[_Batches | _Reader] = []
+        self._others: list[Any] = []
+        for signal, part, is_stock in (found for provider in providers for found in _parts(provider)):
+            if is_stock:
+                sending = (_Reader if signal == "metrics" else _Batches)(signal, part)
+                if sending.is_open:
+                    self._threads.append(sending)
+            else:
+                self._others.append(part)
+
+    def run(self) -> None:
+        """Asks all, waits for all, closes all."""
+        for one in self._threads:
+            one.ask(self._timeout_ms * _COLLECTING)
+        late = self._wait(self._timeout_s * (1 - _CLOSING))
+        if late:
+            left = ", ".join(one.left for one in late)
+            _logger.warning("Given up after %s ms (%s): %s", self._timeout_ms, OTEL_PERF_EXIT_TIMEOUT, left)
+        for one in self._threads:
+            one.close(self._remaining_ms())
+        # A gRPC call ends with its channel, and its thread then: not while the interpreter goes.
+        self._wait(self._timeout_s)
+        for part in self._others:
+            # In this thread, because there may be no other: one that blocks delays the exit.
+            _shut_down(part, self._remaining_ms())
+        for provider in self._providers:
+            _forget_parts(provider)
+
+    def _remaining_ms(self) -> float:
+        return max(0.0, (self._begin + self._timeout_s - monotonic()) * 1000)
+
+    def _wait(self, until_s: float) -> list[_Batches | _Reader]:
+        """Waits for the threads until some seconds after the begin; returns those that have not ended."""
+        for one in self._threads:
+            if one.thread is not None:
+                try:
+                    one.thread.join(max(0.0, self._begin + until_s - monotonic()))
+                except BaseException as error:  # noqa: BLE001 - Ctrl-C, for example, means not to wait any longer.
+                    _logger.debug("No longer waiting: %r", error)
+                    self._timeout_s = 0.0
+                    break
+        return [one for one in self._threads if one.thread is not None and one.thread.is_alive()]
+
+
+def _parts(provider: Any) -> Iterator[tuple[str, Any, bool]]:
+    """Readers or processors of a provider, each with its signal and whether it is one of the SDK's that have a thread, as they are."""
+    for name, (signal, module, kind_name) in _STOCK.items():
+        held = getattr(provider, name, ())
+        several = getattr(held, "_span_processors", None) or getattr(held, "_log_record_processors", None) or held
+        kind = getattr(sys.modules.get(module), kind_name, None)
+        for part in several if isinstance(several, (tuple, list)) else ():
+            # Whoever has a shutdown of his own does more in it.
+            yield signal, part, kind is not None and isinstance(part, kind) and type(part).shutdown is kind.shutdown
+
+
+def _forget_parts(provider: Any) -> None:
+    """Leaves a provider as one that was shut down, without shutting its parts down again."""
+    if hasattr(provider, "_metric_readers"):
+        provider._metric_readers = ()
+        provider.shutdown()
+    for name in _HANDLERS:
+        if hasattr(provider, name):
+            setattr(provider, name, None)
+
+
+def _shut_down(part: Any, remaining_ms: float) -> None:
+    """Shuts something down, within the remaining time if it takes one."""
+    try:
+        takes_timeout = "timeout_millis" in inspect.signature(part.shutdown).parameters
+    except (TypeError, ValueError):
+        # Native code does not tell.
+        takes_timeout = False
+    try:
+        if takes_timeout:
+            part.shutdown(timeout_millis=remaining_ms)
+        else:
+            part.shutdown()
+    except Exception:
+        _logger.exception("%s could not be shut down", type(part).__qualname__)
