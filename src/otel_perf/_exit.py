@@ -189,7 +189,8 @@ class _Ending:
             if one.thread is not None:
                 try:
                     one.thread.join(max(0.0, self._begin + until_s - monotonic()))
-                except BaseException as error:  # noqa: BLE001 - Ctrl-C, for example, means not to wait any longer.
+                except BaseException as error:
+                    # Ctrl-C, for example, means not to wait any longer; to raise would only print a traceback.
                     _logger.debug("No longer waiting: %r", error)
                     self._timeout_s = 0.0
                     break

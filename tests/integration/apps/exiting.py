@@ -1,7 +1,6 @@
-"""Emits one of each signal, more of each from an exit handler, says when its end begins, and ends in the way that the argument names.
+"""Emits one of each signal, more of each from an exit handler, says when its end begins, and ends in the way that the first argument names.
 
-Arguments: ``end``, ``sys.exit``, ``exception``, ``thread``, ``interrupt``, ``os._exit``, ``terminate``, ``fork`` for a child that ends by itself,
-``shutdown`` to shut all providers down before, ``flush`` to flush them before, ``callback`` to observe what never answers; then a file to wait for, if any.
+Files that are named after it are waited for before.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,6 @@ def emit(name: str) -> None:
         _logs.get_logger("app").emit(body=name, severity_text="INFO")
 
 
-def providers() -> list[Any]:
-    """The providers of all three signals."""
-    return [metrics.get_meter_provider(), trace.get_tracer_provider(), _logs.get_logger_provider()]
-
-
 def never(_: CallbackOptions) -> Iterator[Observation]:
     """Blocks for longer than anybody waits."""
     time.sleep(3600)
@@ -48,48 +42,52 @@ def at_exit() -> None:
     print("ending", time.monotonic_ns(), os.getpid())
 
 
-def fail() -> None:
-    """Ends a thread, and not the program."""
-    raise SystemExit(7)
+def fail(error: BaseException) -> None:
+    """Raises."""
+    raise error
 
 
-def end() -> None:
-    """Ends the program."""
-    if how == "sys.exit":
-        sys.exit(3)
-    elif how == "exception":
-        raise RuntimeError("of the application")
-    elif how == "thread":
-        threading.Thread(target=fail).start()
-    elif how == "interrupt":
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
-    elif how == "terminate":
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60)
-    elif how == "os._exit":
-        os._exit(4)
-    elif how == "fork":
-        pid = os.fork()
-        if pid == 0:
-            emit("child")
-            sys.exit(5)
-        print("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-    elif how == "shutdown":
-        for provider in providers():
-            provider.shutdown()
-    elif how == "flush":
-        for provider in providers():
-            provider.force_flush()
+def send(number: int) -> None:
+    """Sends this process a signal, and waits for what it does."""
+    os.kill(os.getpid(), number)
+    time.sleep(60)
 
+
+def fork() -> None:
+    """A child that ends by itself."""
+    pid = os.fork()
+    if pid == 0:
+        emit("child")
+        sys.exit(5)
+    print("child", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def all_of_them(what: str) -> None:
+    """Flushes all providers, or shuts them down."""
+    for provider in (metrics.get_meter_provider(), trace.get_tracer_provider(), _logs.get_logger_provider()):
+        getattr(provider, what)()
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "end": lambda: None,
+    "sys.exit": lambda: sys.exit(3),
+    "exception": lambda: fail(RuntimeError("of the application")),
+    "thread": lambda: threading.Thread(target=fail, args=(SystemExit(7),)).start(),
+    "interrupt": lambda: send(signal.SIGINT),
+    "terminate": lambda: send(signal.SIGTERM),
+    "nap": lambda: time.sleep(0.5),
+    "os._exit": lambda: os._exit(4),
+    "fork": fork,
+    "shutdown": lambda: all_of_them("shutdown"),
+    "flush": lambda: all_of_them("force_flush"),
+    "callback": lambda: metrics.get_meter("app").create_observable_gauge("app.never", [never]),
+}
 
 how, *files = sys.argv[1:]
 logging.basicConfig()
 emit("work")
-if how == "callback":
-    metrics.get_meter("app").create_observable_gauge("app.never", [never])
 for file in files:
     while not Path(file).exists():
         time.sleep(0.01)
 atexit.register(at_exit)
-end()
+WAYS[how]()
