@@ -135,6 +135,9 @@ def _end() -> None:
         _Ending([provider for provider in _providers if _handler(provider)], _timeout_ms or 0).run()
     except Exception:
         _logger.exception("Not all could be sent at exit")
+    except BaseException as error:
+        # Ctrl-C, for example, beside the wait, which knows what to do.
+        _logger.warning("Not all was sent at exit: %r", error)
     finally:
         _providers.clear()
 
@@ -169,7 +172,9 @@ class _Ending:
         late = self._wait(self._timeout_s * (1 - _CLOSING))
         if late:
             left = ", ".join(one.left for one in late)
-            _logger.warning("Given up after %s ms (%s): %s", self._timeout_ms, OTEL_PERF_EXIT_TIMEOUT, left)
+            passed_ms = round((monotonic() - self._begin) * 1000)
+            limit = f"{OTEL_PERF_EXIT_TIMEOUT}={self._timeout_ms}"
+            _logger.warning("Given up %s ms after the end began (%s): %s", passed_ms, limit, left)
         for one in self._threads:
             one.close(self._remaining_ms())
         # A gRPC call ends with its channel, and its thread then: not while the interpreter goes.

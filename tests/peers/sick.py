@@ -84,6 +84,23 @@ def _drip(connection: socket.socket, stop: threading.Event) -> None:
 
 
 @contextmanager
+def stuck() -> Iterator[tuple[str, threading.Event]]:
+    """A receiver that is silent, and an event that tells that somebody has said something to it."""
+    heard = threading.Event()
+
+    def hear(connection: socket.socket, stop: threading.Event) -> None:
+        connection.settimeout(0.1)
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                if not connection.recv(1):
+                    return
+                heard.set()
+
+    with _answering(hear) as endpoint:
+        yield endpoint, heard
+
+
+@contextmanager
 def nameless() -> Iterator[str]:
     """A name that does not resolve."""
     yield "http://collector.invalid:4317"

@@ -75,7 +75,6 @@ WAYS: dict[str, Callable[[], Any]] = {
     "thread": lambda: threading.Thread(target=fail, args=(SystemExit(7),)).start(),
     "interrupt": lambda: send(signal.SIGINT),
     "terminate": lambda: send(signal.SIGTERM),
-    "nap": lambda: time.sleep(0.5),
     "os._exit": lambda: os._exit(4),
     "fork": fork,
     "shutdown": lambda: all_of_them("shutdown"),
