@@ -5,6 +5,7 @@ Where a program patches as its first act, the wrapper has already set everything
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.peers.contrib import needs
 from tests.peers.otlp import RECEIVERS, Receiver
 from tests.peers.program import BIN, Finished, get, run, started
 from tests.peers.prometheus import Scrape, free_port, scrape_when
+from tests.peers.sick import SICK
 
 APP = "tests.integration.apps.greenlets"
 EARLY = {"OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": "patch_all"}
@@ -86,6 +88,25 @@ def test_periodic_export_goes_on_and_ends_with_the_program(how: str, protocol: s
         assert last["app", "h", frozenset()].count == RECORDED
         scopes = [s for request in receiver.spans for r in request.resource_spans for s in r.scope_spans]
         assert sum(len(scope.spans) for scope in scopes) == 20
+
+
+@pytest.mark.parametrize("what", ["never accepts", "silent after accept", "closed port"])
+@pytest.mark.parametrize("protocol", sorted(RECEIVERS))
+@patched
+def test_a_sick_receiver_holds_nobody_up(how: str, protocol: str, what: str, tmp_path: Path) -> None:
+    """The exit of a patched program waits a second for all signals and goes on, without an error."""
+    file = tmp_path / "enough"
+    file.touch()
+    with SICK[what]() as endpoint:
+        env: dict[str, Any] = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+        done = program(how, str(file), **env)
+
+    assert (done.code, done.out.splitlines()[-1]) == (0, "seen"), done.err
+    assert "Exception ignored" not in done.err
+    found = re.search(r"Given up (\d+) ms after", done.err)
+    assert found is not None, done.err
+    # What a loaded machine may take longer; without the limit it would be seven seconds at least.
+    assert int(found[1]) <= 1000 + 1500
 
 
 def seen(receiver: Receiver) -> int:
