@@ -2,8 +2,8 @@
 
 Each provider of the SDK has an exit handler of its own, which waits for its exporter, one after the other: ten seconds and more if the receiver does not
 answer. Here one handler stands for all of them. It asks the threads of all batch processors and periodic readers to send what they have, which they
-do at the same time, waits for them together, and then closes the exporters, so that a call that is still under way ends. A thread that is stuck all the
-same is left behind: it is a daemon. No thread is started, because CPython 3.12 and newer refuse that at exit.
+do at the same time, lets no request take longer than until then, waits for them together, and closes the exporters, so that a call that is still under
+way ends. A thread that is stuck all the same is left behind: it is a daemon. No thread is started, because CPython 3.12 and newer refuse that at exit.
 
 What the application records in exit handlers that were registered after `at_exit` was called is sent, as with the SDK's handlers: the last one that was
 registered runs first.
@@ -15,6 +15,7 @@ import atexit
 import inspect
 import logging
 import sys
+import time
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_CLOSING = 0.1
-"""Share of the time that is kept for calls to end after their exporter was closed."""
+_SENDING = 0.85
+"""Share of the time that requests may take; they fail by themselves then, and say why."""
+_WAITING = 0.92
+"""Share of the time after which exporters are closed; the rest is for calls to end that this ends."""
 _COLLECTING = 0.5
 """Share of the time that callbacks of the last collection may take, so that some is left for sending."""
+_POLL_S = 0.001
 _HANDLERS = ("_atexit_handler", "_at_exit_handler")
 _STOCK = {
     "_metric_readers": ("metrics", "opentelemetry.sdk.metrics.export", "PeriodicExportingMetricReader"),
@@ -73,6 +77,32 @@ def _handler(provider: Any) -> Any:
     return next(filter(None, (getattr(provider, name, None) for name in _HANDLERS)), None)
 
 
+class _Until(float):
+    """The timeout of an exporter, which adds it to the time at which a request begins: the sum is never later than a set time.
+
+    A number alone would do for one request of a thread of its own. But a green thread of gevent or eventlet that calls native code gives way to nobody, so
+    that what several of them send, or one of them in several requests, is added up.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._at = time.time() + seconds
+
+    def __radd__(self, now: float) -> float:
+        return min(now + float(self), self._at)
+
+
+def _hurry(exporter: Any, seconds: float) -> None:
+    """Lets requests of an OTLP exporter, of which each may take ten seconds, end in time, and be tried again only where that is in time."""
+    if not any(kind.__module__.startswith("opentelemetry.exporter.otlp.") for kind in type(exporter).__mro__):
+        return
+    # The exporter over gRPC keeps the timeout itself, that over HTTP has a client for it.
+    holder: Any
+    for holder in (exporter, getattr(exporter, "_client", None)):
+        own = getattr(holder, "_timeout", None)
+        if isinstance(own, (int, float)):
+            holder._timeout = _Until(min(own, seconds))
+
+
 class _Batches:
     """The thread of a batch processor of spans or log records."""
 
@@ -82,8 +112,9 @@ class _Batches:
         self.is_open = not self._batches._shutdown
         self.thread: Thread = self._batches._worker_thread
 
-    def ask(self, _timeout_ms: float) -> None:
+    def ask(self, seconds: float) -> None:
         """Lets the thread send all that is queued, and end."""
+        _hurry(self._batches._exporter, seconds)
         self._batches._shutdown = True
         self._batches._worker_awaken.set()
 
@@ -107,17 +138,19 @@ class _Reader:
         self.is_open = not reader._shutdown
         self.thread: Thread | None = reader._daemon_thread
 
-    def ask(self, timeout_ms: float) -> None:
+    def ask(self, seconds: float) -> None:
         """Lets the thread collect and send once more, and end."""
+        _hurry(self._reader._exporter, seconds)
         # That is what the last collection takes for its timeout.
-        self._reader._export_interval_millis = timeout_ms
+        self._reader._export_interval_millis = seconds * _COLLECTING * 1000
         self._reader._shutdown_event.set()
 
     def close(self, remaining_ms: float) -> None:
         """Lets nothing more be collected, and closes the exporter."""
         self._reader._set_collect_callback(_nothing)
         is_stuck = self.thread is not None and self.thread.is_alive()
-        _shut_down(self._reader, 0 if is_stuck else remaining_ms)
+        # The reader joins its thread again. Not for nought: gevent takes that for no limit.
+        _shut_down(self._reader, 1 if is_stuck else max(1, remaining_ms))
 
     @property
     def left(self) -> str:
@@ -168,8 +201,8 @@ class _Ending:
     def run(self) -> None:
         """Asks all, waits for all, closes all."""
         for one in self._threads:
-            one.ask(self._timeout_ms * _COLLECTING)
-        late = self._wait(self._timeout_s * (1 - _CLOSING))
+            one.ask(self._timeout_s * _SENDING)
+        late = self._wait(self._timeout_s * _WAITING)
         if late:
             left = ", ".join(one.left for one in late)
             passed_ms = round((monotonic() - self._begin) * 1000)
@@ -190,15 +223,19 @@ class _Ending:
 
     def _wait(self, until_s: float) -> list[_Batches | _Reader]:
         """Waits for the threads until some seconds after the begin; returns those that have not ended."""
-        for one in self._threads:
-            if one.thread is not None:
-                try:
-                    one.thread.join(max(0.0, self._begin + until_s - monotonic()))
-                except BaseException as error:
-                    # Ctrl-C, for example, means not to wait any longer; to raise would only print a traceback.
-                    _logger.debug("No longer waiting: %r", error)
-                    self._timeout_s = 0.0
-                    break
+        late = self._alive()
+        try:
+            # Not by joins, which gevent replaces for threads that it finds: some have no limit, and others would not let a green thread run.
+            while late and monotonic() < self._begin + until_s:
+                time.sleep(_POLL_S)
+                late = self._alive()
+        except BaseException as error:
+            # Ctrl-C, for example, means not to wait any longer; to raise would only print a traceback.
+            _logger.debug("No longer waiting: %r", error)
+            self._timeout_s = 0.0
+        return late
+
+    def _alive(self) -> list[_Batches | _Reader]:
         return [one for one in self._threads if one.thread is not None and one.thread.is_alive()]
 
 

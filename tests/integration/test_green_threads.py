@@ -5,7 +5,7 @@ Where a program patches as its first act, the wrapper has already set everything
 
 from __future__ import annotations
 
-import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -94,19 +94,21 @@ def test_periodic_export_goes_on_and_ends_with_the_program(how: str, protocol: s
 @pytest.mark.parametrize("protocol", sorted(RECEIVERS))
 @patched
 def test_a_sick_receiver_holds_nobody_up(how: str, protocol: str, what: str, tmp_path: Path) -> None:
-    """The exit of a patched program waits a second for all signals and goes on, without an error."""
+    """The exit of a patched program waits a second at most for all signals, also where they are sent in green threads of one thread.
+
+    What urllib3 and threads that were started before the patching complain of at the very end they also do without us.
+    """
     file = tmp_path / "enough"
     file.touch()
     with SICK[what]() as endpoint:
         env: dict[str, Any] = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
         done = program(how, str(file), **env)
+        ended = time.monotonic_ns()
 
     assert (done.code, done.out.splitlines()[-1]) == (0, "seen"), done.err
-    assert "Exception ignored" not in done.err
-    found = re.search(r"Given up (\d+) ms after", done.err)
-    assert found is not None, done.err
-    # What a loaded machine may take longer; without the limit it would be seven seconds at least.
-    assert int(found[1]) <= 1000 + 1500
+    (began,) = (int(line.split()[1]) for line in done.out.splitlines() if line.startswith("ending"))
+    # What a loaded machine may take longer; without the limit it would be thirteen seconds.
+    assert (ended - began) / 1e9 <= 1 + 3
 
 
 def seen(receiver: Receiver) -> int:

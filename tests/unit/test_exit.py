@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_perf import MeterProvider, _exit
+from otel_perf import MeterProvider, _components, _exit
 
 
 @pytest.fixture(autouse=True)
@@ -209,7 +210,9 @@ class Keeping(MetricExporter):
 
 
 @pytest.mark.parametrize("interval", [60_000, float("inf")])
-def test_the_last_collection_has_half_of_the_time(interval: float, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_last_collection_has_half_of_the_time_for_sending(
+    interval: float, caplog: pytest.LogCaptureFixture
+) -> None:
     """The periodic reader collects once more, not for a whole interval; one that never collects by itself does not, as with the SDK."""
     exporter, pulled = Keeping(), InMemoryMetricReader()
     provider = MeterProvider([PeriodicExportingMetricReader(exporter, interval), pulled])
@@ -218,8 +221,38 @@ def test_the_last_collection_has_half_of_the_time(interval: float, caplog: pytes
     provider.get_meter("m").create_counter("c").add(1)
     _exit._end()
 
-    assert exporter.timeouts == ([500] if interval == 60_000 else [])
+    assert exporter.timeouts == ([425] if interval == 60_000 else [])
     assert exporter.shut_down == 1
     assert caplog.messages == []
     provider.get_meter("m")
     assert caplog.messages == ["A shutdown `MeterProvider` can not provide a `Meter`"]
+
+
+def test_a_request_that_begins_later_ends_at_the_same_time() -> None:
+    """The timeout of an exporter at exit is a number; added to a time, it is never later than the end, however late that time is."""
+    before = time.time()
+    timeout = _exit._Until(5.0)
+    after = time.time()
+
+    assert timeout == 5.0
+    assert before + 5 <= before + timeout <= after + 5
+    assert before + 5 <= before + 4 + timeout <= after + 5
+    assert before + 5 <= before + 9 + timeout <= after + 5
+
+
+@pytest.mark.parametrize("name", ["otlp_proto_grpc", "otlp_proto_http"])
+def test_requests_end_with_the_exit(name: str) -> None:
+    """An OTLP exporter may take as long as its own timeout or what is left, whichever is shorter; others are not touched."""
+    ((kind, arguments),) = _components.load_exporters("traces", [name], {}).items()
+    holders = []
+    for own in (7, 0.5):
+        exporter = kind(timeout=own, **arguments)
+        _exit._hurry(exporter, 2.0)
+        holders.append(exporter._client if name == "otlp_proto_http" else exporter)
+        exporter.shutdown()
+    foreign: Any = InMemorySpanExporter()
+    foreign._timeout = 7
+    _exit._hurry(foreign, 2.0)
+
+    assert [holder._timeout for holder in holders] == [2.0, 0.5]
+    assert foreign._timeout == 7

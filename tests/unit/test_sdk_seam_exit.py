@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otel_perf import _exit
+from otel_perf import _components, _exit
 
 PROVIDERS: list[tuple[type[Any], str]] = [
     (sdk.MeterProvider, "_atexit_handler"),
@@ -115,3 +115,14 @@ def test_providers_keep_their_parts_where_they_are_looked_for() -> None:
     assert found == [("metrics", reader, False), ("traces", spans, True), ("logs", logs, True)]
     for provider in (meters, tracers, loggers):
         provider.shutdown()
+
+
+@pytest.mark.parametrize("signal", ["metrics", "traces", "logs"])
+@pytest.mark.parametrize(("name", "holder"), [("otlp_proto_grpc", ""), ("otlp_proto_http", "_client")])
+def test_otlp_exporters_keep_their_timeout_where_it_is_looked_for(signal: str, name: str, holder: str) -> None:
+    """`_timeout`, of the exporter over gRPC or the client of that over HTTP, is in seconds."""
+    ((kind, arguments),) = _components.load_exporters(signal, [name], {}).items()
+    exporter = kind(timeout=7, **arguments)
+
+    assert (getattr(exporter, holder) if holder else exporter)._timeout == 7
+    exporter.shutdown()
