@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_SENDING = 0.85
-"""Share of the time that requests may take; they fail by themselves then, and say why."""
+_SENDING = 0.78
+"""Share of the time that requests may take; they fail by themselves then, and say why.
+
+Of the default limit that is a little less than the 0.8 s that OTLP exporters wait at least before they try again: a receiver that refuses holds nobody up.
+"""
 _WAITING = 0.92
 """Share of the time after which exporters are closed; the rest is for calls to end that this ends."""
 _COLLECTING = 0.5

@@ -81,6 +81,17 @@ def test_no_receiver_holds_the_program_up(protocol: str, what: str, control_s: f
     assert unsent(ended.finished.err)
 
 
+@protocols
+def test_a_receiver_that_refuses_is_not_tried_again(protocol: str, control_s: float) -> None:
+    """Where nobody listens the exit does not wait for another try, which would be too late."""
+    with SICK["closed port"]() as endpoint:
+        ended = end("end", endpoint, protocol)
+
+    check(ended, control_s - LIMIT_S)
+    assert "Failed to export" in ended.finished.err
+    assert "retrying" not in ended.finished.err
+
+
 def unsent(err: str) -> bool:
     """Whether an exporter says that it has failed, or the exit handler that it has given up."""
     return "Failed to export" in err or "Given up" in err

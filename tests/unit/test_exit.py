@@ -221,7 +221,7 @@ def test_the_last_collection_has_half_of_the_time_for_sending(
     provider.get_meter("m").create_counter("c").add(1)
     _exit._end()
 
-    assert exporter.timeouts == ([425] if interval == 60_000 else [])
+    assert exporter.timeouts == ([390] if interval == 60_000 else [])
     assert exporter.shut_down == 1
     assert caplog.messages == []
     provider.get_meter("m")
