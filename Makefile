@@ -27,7 +27,7 @@ quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help tools demo test test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench bench-record \
-	bench-views bench-memory bench-startup bench-accuracy fuzz clean
+	bench-views bench-memory bench-startup bench-exit bench-accuracy fuzz clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,9 @@ bench-memory: $(BENCH_VENV)/.bench ## Bytes of state and resident size, against 
 
 bench-startup: $(BENCH_ALONE)/.ready ## CPU time of starting an instrumented program, against stock.
 	$(BENCH_VENV)/bin/python -m benchmarks.startup --environments $(BENCH_ALONE) --json benchmarks/results/startup.json
+
+bench-exit: $(BENCH_ALONE)/.ready ## Seconds that the exit is held up by a receiver that does not answer, against stock; not part of bench.
+	$(BENCH_VENV)/bin/python -m benchmarks.exit --environments $(BENCH_ALONE) --json benchmarks/results/exit.json
 
 bench-accuracy: $(BENCH_VENV)/.bench ## Percentiles against the exact ones.
 	$(BENCH_VENV)/bin/python -m benchmarks.accuracy --json benchmarks/results/accuracy.json

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import _logs as api
 
-from otel_perf import _components
+from otel_perf import _components, _exit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +55,7 @@ class LazyLoggerProvider(api.LoggerProvider):
                 self._made = LoggerProvider(
                     resource=self._log_resource, _logger_configurator=_components.scope_configurator("logger")
                 )
+                _exit.take(self._made)
                 for name in self._exporters:
                     self._add_exporter(self._made, name)
             return self._made

@@ -53,6 +53,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 from otel_perf._core import MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MAX, MEMORY_LIMIT_MIN
 from otel_perf.environment_variables import (
     OTEL_PERF_CARDINALITY_LIMIT,
+    OTEL_PERF_EXIT_TIMEOUT,
     OTEL_PERF_HDR_LOG,
     OTEL_PERF_HDR_LOG_INTERVAL,
     OTEL_PERF_MEMORY_LIMIT,
@@ -71,6 +72,8 @@ __all__ = [
     "CARDINALITY_LIMIT_DEFAULT",
     "CARDINALITY_LIMIT_MAX",
     "COMPRESSIONS",
+    "EXIT_TIMEOUT_DEFAULT",
+    "EXIT_TIMEOUT_MAX",
     "OBSERVERS",
     "OTLP_EXPORTERS",
     "PROTOCOLS",
@@ -85,6 +88,8 @@ _logger = logging.getLogger(__name__)
 
 CARDINALITY_LIMIT_DEFAULT = 2000
 CARDINALITY_LIMIT_MAX = 1_000_000
+EXIT_TIMEOUT_DEFAULT = 1000
+EXIT_TIMEOUT_MAX = 2000
 OBSERVERS = ("thread", "process", "off")
 """Who may read the segment and export."""
 EXPORT_INTERVAL_DEFAULT_S = 60.0
@@ -129,6 +134,7 @@ class Settings:
         prometheus_port: Port of the Prometheus endpoint.
         disabled: Whether ``OTEL_SDK_DISABLED`` is true.
         views_file: File with views, or None.
+        exit_timeout_ms: Milliseconds that the exit may be delayed.
         self_metrics: Whether the ``otel_perf.*`` metrics are exported.
         observer: Who reads the segment and exports: ``thread``, ``process`` or ``off``.
         observer_log: File that the observer process writes its log to, or None.
@@ -146,6 +152,7 @@ class Settings:
     prometheus_port: int = 9464
     disabled: bool = False
     views_file: Path | None = None
+    exit_timeout_ms: int = EXIT_TIMEOUT_DEFAULT
     self_metrics: bool = True
     observer: str = "thread"
     observer_log: Path | None = None
@@ -182,6 +189,7 @@ class Settings:
             prometheus_port=_integer(env, OTEL_EXPORTER_PROMETHEUS_PORT, 9464, 0, 65535),
             disabled=env.get(OTEL_SDK_DISABLED, "").strip().lower() == "true",
             views_file=Path(views_file) if views_file else None,
+            exit_timeout_ms=_integer(env, OTEL_PERF_EXIT_TIMEOUT, EXIT_TIMEOUT_DEFAULT, 0, EXIT_TIMEOUT_MAX),
             self_metrics=_boolean(env, OTEL_PERF_SELF_METRICS, default=True),
             observer=_choice(env, OTEL_PERF_OBSERVER, OBSERVERS),
             observer_log=Path(observer_log) if observer_log else None,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry._logs import set_logger_provider
+from opentelemetry._logs import get_logger_provider, set_logger_provider
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
 from opentelemetry.metrics import set_meter_provider
@@ -16,7 +16,7 @@ from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_perf import _components, config
+from otel_perf import _components, _exit, config
 from otel_perf._logs import LazyLoggerProvider
 from otel_perf.config import Settings
 from otel_perf.environment_variables import OTEL_PERF_OBSERVER, OTEL_PERF_VIEWS_FILE
@@ -70,6 +70,7 @@ class OtelPerfConfigurator:
 
             set_meter_provider(NoOpMeterProvider())
             return
+        _exit.at_exit(settings.exit_timeout_ms)
         parts = _Parts(settings, kwargs, raise_errors=raise_errors)
         for signal, build in (("metrics", parts.metrics), ("traces", parts.traces), ("logs", parts.logs)):
             _build(signal, build, raise_errors=raise_errors)
@@ -171,6 +172,7 @@ class _Parts:
             observe_recordings(provider)
             if settings.observer == "thread":
                 provider.report_on_itself()
+        _exit.take(provider)
         set_meter_provider(provider)
         if settings.observer == "process":
             from otel_perf.observer import _process  # noqa: PLC0415 - only who asks for it pays for it.
@@ -207,6 +209,7 @@ class _Parts:
             resource=self._resource,
             _tracer_configurator=self._kwargs.get("tracer_configurator") or _components.scope_configurator("tracer"),
         )
+        _exit.take(provider)
         trace.set_tracer_provider(provider)
         for processor in self._kwargs.get("span_processors") or ():
             provider.add_span_processor(processor)
@@ -241,6 +244,7 @@ class _Parts:
             export_log_record_processor=self._kwargs.get("export_log_record_processor"),
             logger_configurator=self._kwargs.get("logger_configurator") or _components.scope_configurator("logger"),
         )
+        _exit.take(get_logger_provider())
 
 
 def configure(**kwargs: Any) -> None:

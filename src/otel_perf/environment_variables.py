@@ -5,6 +5,7 @@
 
 __all__ = [
     "OTEL_PERF_CARDINALITY_LIMIT",
+    "OTEL_PERF_EXIT_TIMEOUT",
     "OTEL_PERF_HDR_LOG",
     "OTEL_PERF_HDR_LOG_INTERVAL",
     "OTEL_PERF_MEMORY_LIMIT",
@@ -45,6 +46,14 @@ OTEL_PERF_OBSERVER_LOG = "OTEL_PERF_OBSERVER_LOG"
 .. envvar:: OTEL_PERF_OBSERVER_LOG
 
 Path of a file that the observer process appends its log lines to, which the application logs under ``otel_perf.observer`` for as long as it lives.
+"""
+
+OTEL_PERF_EXIT_TIMEOUT = "OTEL_PERF_EXIT_TIMEOUT"
+"""
+.. envvar:: OTEL_PERF_EXIT_TIMEOUT
+
+Milliseconds that the exit of the program may be delayed to send what is left of metrics, traces and logs, all together. Default 1000, accepted 0 to
+2000. What cannot be sent by then is given up, with one line in the log; 0 waits for nothing.
 """
 
 OTEL_PERF_SEGMENT = "OTEL_PERF_SEGMENT"

@@ -5,6 +5,7 @@ Where a program patches as its first act, the wrapper has already set everything
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.peers.hdr_log import totals
 from tests.peers.otlp import RECEIVERS, Receiver
 from tests.peers.program import BIN, Finished, get, run, started
 from tests.peers.prometheus import Scrape, free_port, scrape_when
+from tests.peers.sick import SICK
 
 APP = "tests.integration.apps.greenlets"
 EARLY = {"OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH": "patch_all"}
@@ -87,6 +89,27 @@ def test_periodic_export_goes_on_and_ends_with_the_program(how: str, protocol: s
         assert last["app", "h", frozenset()].count == RECORDED
         scopes = [s for request in receiver.spans for r in request.resource_spans for s in r.scope_spans]
         assert sum(len(scope.spans) for scope in scopes) == 20
+
+
+@pytest.mark.parametrize("what", ["never accepts", "silent after accept", "closed port"])
+@pytest.mark.parametrize("protocol", sorted(RECEIVERS))
+@patched
+def test_a_sick_receiver_holds_nobody_up(how: str, protocol: str, what: str, tmp_path: Path) -> None:
+    """The exit of a patched program waits a second at most for all signals, also where they are sent in green threads of one thread.
+
+    What urllib3 and threads that were started before the patching complain of at the very end they also do without us.
+    """
+    file = tmp_path / "enough"
+    file.touch()
+    with SICK[what]() as endpoint:
+        env: dict[str, Any] = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+        done = program(how, str(file), **env)
+        ended = time.monotonic_ns()
+
+    assert (done.code, done.out.splitlines()[-1]) == (0, "seen"), done.err
+    (began,) = (int(line.split()[1]) for line in done.out.splitlines() if line.startswith("ending"))
+    # What a loaded machine may take longer; without the limit it would be thirteen seconds.
+    assert (ended - began) / 1e9 <= 1 + 3
 
 
 def seen(receiver: Receiver) -> int:

@@ -23,6 +23,9 @@ RIGHT: list[tuple[str, str, str, Any]] = [
     ("OTEL_PERF_CARDINALITY_LIMIT", "1", "cardinality_limit", 1),
     ("OTEL_PERF_CARDINALITY_LIMIT", "1000000", "cardinality_limit", 1_000_000),
     ("OTEL_PERF_CARDINALITY_LIMIT", "", "cardinality_limit", 2000),
+    ("OTEL_PERF_EXIT_TIMEOUT", "0", "exit_timeout_ms", 0),
+    ("OTEL_PERF_EXIT_TIMEOUT", " 2000 ", "exit_timeout_ms", 2000),
+    ("OTEL_PERF_EXIT_TIMEOUT", "", "exit_timeout_ms", 1000),
     ("OTEL_PERF_SEGMENT", "/dev/shm/x", "segment_path", "/dev/shm/x"),
     ("OTEL_PERF_SEGMENT", "", "segment_path", None),
     ("OTEL_PERF_SERVICE_INSTANCE_ID", "an-id", "service_instance_id", "an-id"),
@@ -61,6 +64,7 @@ WRONG_NUMBERS: dict[str, tuple[list[str], str, str]] = {
     "OTEL_PERF_MEMORY_LIMIT": (["131071", "1073741825", "1M", "1e6", "-1", "0"], "131072 to 1073741824", "1048576"),
     "OTEL_PERF_CARDINALITY_LIMIT": (["0", "-1", "1000001", "many", "2.0"], "1 to 1000000", "2000"),
     "OTEL_EXPORTER_PROMETHEUS_PORT": (["-1", "65536", "http", "80.0"], "0 to 65535", "9464"),
+    "OTEL_PERF_EXIT_TIMEOUT": (["-1", "2001", "1s", "0.5"], "0 to 2000", "1000"),
     "OTEL_PERF_HDR_LOG_INTERVAL": (["0", "3601", "10s", "0.5"], "1 to 3600", "10"),
 }
 

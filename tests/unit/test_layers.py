@@ -67,7 +67,8 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.environment_variables": set(),
     "otel_perf.config": {"otel_perf.environment_variables"},
     "otel_perf._components": {"otel_perf.config"},
-    "otel_perf._logs": {"otel_perf._components"},
+    "otel_perf._exit": {"otel_perf.environment_variables"},
+    "otel_perf._logs": {"otel_perf._components", "otel_perf._exit"},
     "otel_perf._rivals": set(),
     "otel_perf.segment": {"otel_perf.environment_variables"},
     "otel_perf.hdr": set(),
@@ -149,6 +150,7 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.segment",
     },
     "otel_perf.config_file.sdk": {
+        "otel_perf._exit",
         "otel_perf.config_file._cursor",
         "otel_perf.config_file._document",
         "otel_perf.config_file._metrics",
@@ -190,6 +192,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "otel_perf.distro": {
         "otel_perf._components",
+        "otel_perf._exit",
         "otel_perf._logs",
         "otel_perf.config",
         "otel_perf.config_file",

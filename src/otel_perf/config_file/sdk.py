@@ -14,6 +14,7 @@ from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_DISA
 from opentelemetry.metrics import set_meter_provider
 from opentelemetry.propagate import set_global_textmap
 
+from otel_perf import _exit
 from otel_perf.config_file._cursor import Cursor, at_root
 from otel_perf.config_file._document import Document, plain, read
 from otel_perf.config_file._problems import ConfigurationFileError
@@ -58,6 +59,7 @@ def configure(path: str, settings: Settings, arguments: Mapping[str, Any]) -> No
 
         set_meter_provider(NoOpMeterProvider())
         return
+    _exit.at_exit(settings.exit_timeout_ms)
     _Setup(document, model, settings).run(views)
 
 
@@ -192,6 +194,7 @@ class _Setup:
                         export_timeout_millis=batch.export_timeout,
                     )
                 )
+            _exit.take(provider)
             trace.set_tracer_provider(provider)
 
         return finish
@@ -222,6 +225,7 @@ class _Setup:
                         ),
                     )
                 )
+            _exit.take(provider)
             set_logger_provider(provider)
 
         return finish
@@ -278,6 +282,7 @@ class _Setup:
             name = str(resource.attributes.get("service.name", ""))
             settings = replace(self._settings, service_name=name)
             provider = build(section, exporters, views, resource, settings, self._undo)
+            _exit.take(provider)
             set_meter_provider(provider)
 
     def _rest(self) -> None:

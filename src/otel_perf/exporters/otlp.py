@@ -132,6 +132,9 @@ class OtlpMetricReader(PeriodicExportingMetricReader):
         while not self._is_shutdown_after(self._pause()):
             self._guarded(self._tick)
         self._guarded(lambda: self._collect_and_send(self._export_interval_millis))
+        # Nobody will send it any more.
+        self._results["dropped"] += sum(request.deltas for request in self._waiting)
+        self._waiting.clear()
 
     def _is_shutdown_after(self, seconds: float) -> bool:
         """Waits; whether the reader is shut down by then."""
@@ -283,16 +286,3 @@ class OtlpMetricReader(PeriodicExportingMetricReader):
                 self._results["rejected"],
                 outcome.message or "it does not say why",
             )
-
-    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
-        """Collects and exports once more and shuts the exporter down; what then still waits is dropped.
-
-        Args:
-            timeout_millis: Time that this may take; the thread is not waited for longer.
-            **kwargs: As of the stock reader.
-        """
-        super().shutdown(timeout_millis, **kwargs)
-        thread = self._daemon_thread
-        if thread is None or not thread.is_alive():
-            self._results["dropped"] += sum(request.deltas for request in self._waiting)
-            self._waiting.clear()

@@ -19,6 +19,7 @@ with warnings.catch_warnings(record=True) as caught:
         green.monkey_patch()
 
 import os
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +90,7 @@ def wait() -> str:
     """Waits for the file."""
     while not Path(sys.argv[2]).exists():
         green.sleep(0.01)
+    print("ending", time.monotonic_ns())
     return "seen"
 
 
