@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -55,6 +56,7 @@ class Faulty:
         rejects: Points that ``partial`` rejects of each request.
         retry_after: Seconds that ``throttled`` asks to wait.
         arrived: Requests that have arrived whole.
+        times: When each of them did, on the monotonic clock.
         points: Data points in them.
         accepted: Data points that were accepted: neither refused nor rejected.
         rejected: Data points that were rejected of requests that were accepted in part.
@@ -68,6 +70,7 @@ class Faulty:
     rejects: int = 1
     retry_after: int = 1
     arrived: int = 0
+    times: list[float] = field(default_factory=list)
     points: int = 0
     accepted: int = 0
     rejected: int = 0
@@ -105,6 +108,7 @@ class Faulty:
         count, answer = len(flatten(request)), self.answer
         with self._changed:
             self.arrived += 1
+            self.times.append(time.monotonic())
             self.points += count
             self._changed.notify_all()
         if answer == "slow":
