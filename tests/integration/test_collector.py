@@ -14,12 +14,13 @@ from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from otel_perf import MeterProvider
 from otel_perf.config import Settings
 from otel_perf.exporters.prometheus import serve, withdraw
-from tests.peers.collector import CONFIGS, SAMPLES, Written, collector, listening, needs_collector, number, validate
+from tests.peers.collector import SAMPLES, Written, collector, listening, needed, number, validate
+from tests.peers.collector_build import CONFIGS
 from tests.peers.exporting import PROTOCOLS, TEMPORALITY, exporter, reader_of
 from tests.peers.program import run
 from tests.peers.prometheus import free_port, scrape_when
 
-pytestmark = needs_collector
+needed()
 
 TO_FILE: dict[str, Any] = {
     "service": {"pipelines": {"metrics": {"receivers": ["otlp"], "processors": [], "exporters": ["file"]}}}
@@ -160,9 +161,7 @@ def test_minimal_sample_shows_all_signals() -> None:
             OTEL_SERVICE_NAME="shop",
         )
         assert done.code == 0, done.err
-        shown = [
-            found.wait_for_line(line) for line in ("app.count", '"resource spans": 1', '"resource logs": 1')
-        ]
+        shown = [found.wait_for_line(line) for line in ("app.count", '"resource spans": 1', '"resource logs": 1')]
     assert shown
 
 
@@ -178,9 +177,7 @@ def test_prometheus_sample_offers_what_it_gets(make_provider: Callable[..., Mete
         for value in (0.05, 0.1, 0.5, 3):
             histogram.record(value)
         provider.force_flush()
-        found = scrape_when(
-            f"http://127.0.0.1:{metrics}/metrics", lambda found: found.total("time_seconds_count") == 4
-        )
+        found = scrape_when(f"http://127.0.0.1:{metrics}/metrics", lambda found: found.total("time_seconds_count") == 4)
         # While somebody listens: the last export would be tried again and again.
         provider.shutdown()
 

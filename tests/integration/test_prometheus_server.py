@@ -21,11 +21,11 @@ from tests.peers.prometheus_server import (
     Prometheus,
     between,
     check_metrics,
-    needs_prometheus,
+    needed,
     prometheus,
 )
 
-pytestmark = needs_prometheus
+needed()
 
 FORMATS = {
     "text": ("text/plain", "text/plain;version=0.0.4"),

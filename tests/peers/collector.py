@@ -16,15 +16,18 @@ import pytest
 
 from tests.peers.collector_build import CONFIGS, MANIFEST, binary
 
-needs_collector = pytest.mark.skipif(
-    binary() is None, reason="no OpenTelemetry Collector; `make collector` builds it, once"
-)
 SAMPLES = sorted(path.name for path in CONFIGS.glob("*.yaml") if path != MANIFEST)
 """Names of the configurations in ``collector-config`` that users may begin with."""
 
 _READY = "Everything is ready."
 _QUIET = {"telemetry": {"metrics": {"level": "none"}}}
 """The Collector's own metrics would be served on a fixed port."""
+
+
+def needed() -> None:
+    """Skips the module that calls it, in one line of the summary, where there is no Collector."""
+    if binary() is None:
+        pytest.skip("no OpenTelemetry Collector; `make collector` builds it, once", allow_module_level=True)
 
 
 class Collector:
@@ -95,9 +98,7 @@ def collector(*configs: Path | dict[str, Any]) -> Iterator[Collector]:
     Args:
         *configs: Files and documents; later ones change earlier ones.
     """
-    process = subprocess.Popen(
-        _command((*configs, {"service": _QUIET})), stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(_command((*configs, {"service": _QUIET})), stderr=subprocess.PIPE, text=True)
     found = Collector(process)
     try:
         found.wait_for_line(_READY)

@@ -38,6 +38,7 @@ CODES: dict[Answer, grpc.StatusCode] = {
     "throttled": grpc.StatusCode.UNAVAILABLE,
     "unavailable": grpc.StatusCode.UNAVAILABLE,
 }
+_Partial = metrics_service_pb2.ExportMetricsPartialSuccess
 MEBIBYTE = bytes(1 << 20)
 HUGE = 300
 """Mebibytes of a huge answer over HTTP."""
@@ -84,7 +85,7 @@ class Faulty:
         """Has something go wrong from now on; ``accept`` and ``open`` mend everything."""
         assert self._gate is not None
         if to in ANSWERS:
-            self.answer = to  # type: ignore[assignment]
+            self.answer = to
         if (state := "open" if to in ANSWERS else to) != self._gate.state:
             self._gate.turn(state)  # type: ignore[arg-type]
 
@@ -98,10 +99,8 @@ class Faulty:
             return self._changed.wait_for(lambda: bool(predicate()), timeout)
 
     def sum(self, name: str) -> int:
-        """Sum of the integer points of a metric in the requests that were accepted wholly."""
-        return sum(
-            point.as_int for request in self.kept for (_, found, _), point in flatten(request).items() if found == name
-        )
+        """Sum of the integer points of a metric in the requests that were accepted, wholly or in part."""
+        return sum(sum_of(request, name) for request in self.kept)
 
     def take(self, request: Any) -> Answer:
         """Counts a request that has arrived whole, and tells how to answer it."""
@@ -124,12 +123,17 @@ class Faulty:
         return answer
 
 
+def sum_of(request: Any, name: str) -> int:
+    """Sum of the integer points of a metric in a request."""
+    return sum(point.as_int for (_, found, _), point in flatten(request).items() if found == name)
+
+
 def _response(faulty: Faulty, answer: Answer) -> Any:
     """The message of an answer that accepts."""
     if answer != "partial":
         return metrics_service_pb2.ExportMetricsServiceResponse()
     return metrics_service_pb2.ExportMetricsServiceResponse(
-        partial_success={"rejected_data_points": faulty.rejects, "error_message": "too old"}
+        partial_success=_Partial(rejected_data_points=faulty.rejects, error_message="too old")
     )
 
 
@@ -139,7 +143,7 @@ def _bomb() -> bytes:
     return gzip.compress(MEBIBYTE)
 
 
-class _Service(metrics_service_pb2_grpc.MetricsServiceServicer):  # type: ignore[misc]
+class _Service(metrics_service_pb2_grpc.MetricsServiceServicer):
     def __init__(self, faulty: Faulty) -> None:
         self._faulty = faulty
 
@@ -155,7 +159,7 @@ class _Service(metrics_service_pb2_grpc.MetricsServiceServicer):  # type: ignore
             if answer == "bomb":
                 context.set_compression(grpc.Compression.Gzip)
             text = "0" * (HUGE_GRPC << 20)
-            return metrics_service_pb2.ExportMetricsServiceResponse(partial_success={"error_message": text})
+            return metrics_service_pb2.ExportMetricsServiceResponse(partial_success=_Partial(error_message=text))
         return _response(faulty, answer)
 
 
@@ -172,51 +176,49 @@ def _grpc(faulty: Faulty) -> Iterator[int]:
         server.stop(None).wait()
 
 
-def _handler(faulty: Faulty) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    faulty: Faulty
+    protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            # The client may have gone meanwhile, or goes while a huge answer is sent.
-            with suppress(ConnectionError):
-                self.answer(faulty.take(metrics_service_pb2.ExportMetricsServiceRequest.FromString(body)))
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        # The client may have gone meanwhile, or goes while a huge answer is sent.
+        with suppress(ConnectionError):
+            self.answer(self.faulty.take(metrics_service_pb2.ExportMetricsServiceRequest.FromString(body)))
 
-        def answer(self, answer: Answer) -> None:
-            if answer == "huge":
-                self.send([MEBIBYTE] * HUGE)
-            elif answer == "bomb":
-                self.send([_bomb()] * HUGE, ("Content-Encoding", "gzip"))
-            elif answer == "nonsense":
-                self.send([b"<html>captive portal</html>"])
-            elif answer == "throttled":
-                self.send([], ("Retry-After", str(faulty.retry_after)), status=429)
-            elif answer in STATUS:
-                self.send([answer.encode()], status=STATUS[answer])
-            else:
-                self.send([_response(faulty, answer).SerializeToString()])
+    def answer(self, answer: Answer) -> None:
+        if answer == "huge":
+            self.send([MEBIBYTE] * HUGE)
+        elif answer == "bomb":
+            self.send([_bomb()] * HUGE, ("Content-Encoding", "gzip"))
+        elif answer == "nonsense":
+            self.send([b"<html>captive portal</html>"])
+        elif answer == "throttled":
+            self.send([], ("Retry-After", str(self.faulty.retry_after)), status=429)
+        elif answer in STATUS:
+            self.send([answer.encode()], status=STATUS[answer])
+        else:
+            self.send([_response(self.faulty, answer).SerializeToString()])
 
-        def send(self, parts: list[bytes], *headers: tuple[str, str], status: int = 200) -> None:
-            self.send_response(status)
-            for name, value in (("Content-Type", "application/x-protobuf"), *headers):
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(sum(map(len, parts))))
-            self.end_headers()
-            for part in parts:
-                self.wfile.write(part)
-                faulty.sent += len(part)
+    def send(self, parts: list[bytes], *headers: tuple[str, str], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in (("Content-Type", "application/x-protobuf"), *headers):
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(sum(map(len, parts))))
+        self.end_headers()
+        for part in parts:
+            self.wfile.write(part)
+            self.faulty.sent += len(part)
 
-        def log_message(self, *_: object) -> None:
-            """Requests are counted."""
-
-    return Handler
+    def log_message(self, *_: object) -> None:
+        """Requests are counted."""
 
 
 @contextmanager
 def _http(faulty: Faulty) -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(faulty))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"faulty": faulty}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -98,7 +98,11 @@ class Gate:
             self._open.add(one)
         try:
             with one, suppress(OSError):
-                yield
+                try:
+                    yield
+                finally:
+                    # Wakes the thread that passes on what comes from it, which closing would not.
+                    one.shutdown(socket.SHUT_RD)
         finally:
             with self._lock:
                 self._open.discard(one)

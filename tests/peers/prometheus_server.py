@@ -21,13 +21,16 @@ import pytest
 from tests.peers.prometheus import free_port
 from tests.peers.prometheus_package import binaries
 
-needs_prometheus = pytest.mark.skipif(
-    binaries() is None, reason="no Prometheus 2.40 to 2.x; `make peers` fetches Debian's, once"
-)
 FEATURES = ("native-histograms", "exemplar-storage")
 """With the first it asks for protobuf, without for OpenMetrics."""
 
 Labels = frozenset[tuple[str, str]]
+
+
+def needed() -> None:
+    """Skips the module that calls it, in one line of the summary, where there is no Prometheus."""
+    if binaries() is None:
+        pytest.skip("no Prometheus 2.40 to 2.x; `make peers` fetches Debian's, once", allow_module_level=True)
 
 
 @dataclass
@@ -162,7 +165,9 @@ def check_metrics(exposition: bytes) -> list[str]:
     """What ``promtool check metrics`` finds wrong with an exposition in the text format."""
     found = binaries()
     assert found is not None, "no promtool"
-    done = subprocess.run([found[1], "check", "metrics"], input=exposition, capture_output=True, check=False, timeout=30)
+    done = subprocess.run(
+        [found[1], "check", "metrics"], input=exposition, capture_output=True, check=False, timeout=30
+    )
     lines = (done.stdout + done.stderr).decode().splitlines()
     assert done.returncode == 0 or lines, f"promtool ended with {done.returncode}"
     return lines
