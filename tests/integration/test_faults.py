@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ TIMEOUT_S = 0.5
 """What an export may take: shorter than any silence here."""
 RECOVERY_S = 10
 """Within this a receiver that is well again has everything, whatever the interval."""
+
+EXPORTS, SERIES = 40, 200
+"""While the receiver is gone: twice as much as may wait."""
 
 FAULTS = (*(state for state in STATES if state != "open"), *(answer for answer in ANSWERS if answer != "accept"))
 LOSES_NOTHING = ("refused", "silent", "reset", "garbage", "throttled", "unavailable")
@@ -96,6 +100,22 @@ def test_the_host_sees_nothing_and_the_totals_arrive_later(
 def values(faulty: Faulty) -> list[int]:
     """Values of the counter in the requests that were accepted."""
     return [sum_of(request, "c") for request in faulty.kept]
+
+
+def test_recording_does_not_wait_for_an_export(faulty: Faulty, sender: Callable[..., Sender]) -> None:
+    """While an export waits for a silent receiver the host records on, and the receiver that comes back gets all of it."""
+    sending = sender("cumulative", timeout=20)
+    faulty.turn("silent")
+    exporting = threading.Thread(target=sending.send)
+    exporting.start()
+    faulty.wait_for_connection()
+    for _ in range(1000):
+        sending.counter.add(1)
+    assert exporting.is_alive()
+    faulty.turn("accept")
+    exporting.join(RECOVERY_S)
+    assert not exporting.is_alive()
+    flush_until(sending, lambda: values(faulty)[-1:] == [1001])
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
@@ -185,29 +205,23 @@ def test_rejected_points_are_counted_and_not_sent_again(faulty: Faulty, sender: 
 def test_the_queue_is_bounded(faulty: Faulty, sender: Callable[..., Sender]) -> None:
     """While the receiver is gone deltas wait in at most a mebibyte; the oldest points beyond are dropped and counted."""
     sending = sender()
-    faulty.turn("refused")
-    for export in range(40):
-        for series in range(200):
-            sending.counter.add(1, {"export": export, "series": series, "padding": "x" * 200})
+    faulty.turn("unavailable")
+    for export in range(EXPORTS):
+        for series in range(SERIES):
+            # The value tells which export it was.
+            sending.counter.add(export + 1, {"series": series, "padding": "x" * 200})
         sending.provider.force_flush()
     dropped = sending.reader.results()["dropped"]
     faulty.turn("accept")
-    flush_until(sending, lambda: faulty.accepted + dropped == 40 * 200)
+    flush_until(sending, lambda: faulty.accepted + dropped == EXPORTS * SERIES)
 
     assert 0 < dropped == sending.reader.results()["dropped"]
     assert sum(len(request.SerializeToString()) for request in faulty.kept) <= 1 << 20
-    newest = {attribute.value.int_value for attribute in first_attributes(faulty)}
-    assert newest == set(range(40 - len(newest), 40))
-
-
-def first_attributes(faulty: Faulty) -> Iterator[Any]:
-    """The attribute that tells the export, of the first point of each request."""
-    for request in faulty.kept:
-        point = request.resource_metrics[0].scope_metrics[0].metrics[0].sum.data_points[0]
-        yield next(attribute for attribute in point.attributes if attribute.key == "export")
+    assert [value // SERIES for value in values(faulty)] == list(range(dropped // SERIES + 1, EXPORTS + 1))
 
 
 @needs_own_reader
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("fault", ["drip", "silent", "slow"])
 def test_an_export_ends_in_time(faulty: Faulty, sender: Callable[..., Sender], fault: Any) -> None:
     """A receiver that is silent, slow, or answers a byte a second holds an export no longer than the timeout."""

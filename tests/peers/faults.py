@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, get_args
 
 import grpc
@@ -23,6 +22,7 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metric
 
 from tests.peers.gate import Gate, State, gate
 from tests.peers.otlp import flatten
+from tests.peers.serving import QuietHandler, serving
 
 Answer = Literal[
     "accept", "slow", "bad_request", "too_large", "throttled", "unavailable", "partial", "huge", "bomb", "nonsense"
@@ -88,6 +88,11 @@ class Faulty:
             self.answer = to
         if (state := "open" if to in ANSWERS else to) != self._gate.state:
             self._gate.turn(state)  # type: ignore[arg-type]
+
+    def wait_for_connection(self) -> None:
+        """Waits until somebody has connected since something was turned; fails after ten seconds."""
+        assert self._gate is not None
+        self._gate.wait_for_connection()
 
     def release(self) -> None:
         """Has the answers that ``slow`` holds back sent."""
@@ -176,11 +181,11 @@ def _grpc(faulty: Faulty) -> Iterator[int]:
         server.stop(None).wait()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     faulty: Faulty
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls.
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
@@ -212,22 +217,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(part)
             self.faulty.sent += len(part)
 
-    def log_message(self, *_: object) -> None:
-        """Requests are counted."""
-
 
 @contextmanager
 def _http(faulty: Faulty) -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"faulty": faulty}))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
+    with serving(type("Handler", (_Handler,), {"faulty": faulty})) as port:
+        yield port
         faulty.release()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextmanager

@@ -9,15 +9,15 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Literal, get_args
 
 State = Literal["open", "refused", "silent", "reset", "cut", "drip", "garbage"]
 """What a connection meets: passed on; nobody listens; accepted and never answered; reset in the middle of the request; reset in the middle of the answer;
 the answer comes one byte a second; bytes of no protocol come back."""
 
-STATES: tuple[State, ...] = ("open", "refused", "silent", "reset", "cut", "drip", "garbage")
+STATES: tuple[State, ...] = get_args(State)
 _PART = 30
 """Bytes after which a connection is reset: inside of the head of a request or an answer."""
 
@@ -28,7 +28,7 @@ class Gate:
     Attributes:
         port: Its number, which stays the same whether anybody listens or not.
         state: What connections meet now.
-        connections: How many were accepted.
+        connections: How many were accepted in this state.
     """
 
     def __init__(self, behind: int) -> None:
@@ -38,6 +38,7 @@ class Gate:
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
+        self._connected = threading.Condition()
         self.connections = 0
         self.port = 0
         self._listener: socket.socket | None = None
@@ -46,9 +47,14 @@ class Gate:
     def turn(self, state: State) -> None:
         """Changes what connections meet; those that are open end, without an answer."""
         self._end()
-        self.state = state
+        self.state, self.connections = state, 0
         if state != "refused":
             self._listen()
+
+    def wait_for_connection(self, timeout: float = 10) -> None:
+        """Waits until somebody has connected since the state was turned; fails after so many seconds."""
+        with self._connected:
+            assert self._connected.wait_for(lambda: self.connections, timeout), "nobody connects"
 
     def close(self) -> None:
         """Ends it and all its threads."""
@@ -60,8 +66,8 @@ class Gate:
         self.port = self._listener.getsockname()[1]
         self._start(self._accept, self._listener, self._turned)
 
-    def _start(self, target: object, *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
         with self._lock:
             self._threads.append(thread)
         thread.start()
@@ -98,6 +104,7 @@ class Gate:
             self._open.add(one)
         try:
             with one, suppress(OSError):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
                     yield
                 finally:
@@ -108,7 +115,9 @@ class Gate:
                 self._open.discard(one)
 
     def _serve(self, client: socket.socket, turned: threading.Event) -> None:
-        self.connections += 1
+        with self._connected:
+            self.connections += 1
+            self._connected.notify_all()
         state = self.state
         with self._held(client):
             if turned.is_set():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 import time
 import urllib.error
 import urllib.parse
@@ -12,7 +11,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import pytest
 
 from tests.peers.prometheus import free_port
 from tests.peers.prometheus_package import binaries
+from tests.peers.serving import QuietHandler, serving
 
 FEATURES = ("native-histograms", "exemplar-storage")
 """With the first it asks for protobuf, without for OpenMetrics."""
@@ -198,8 +197,8 @@ def between(url: str, accept: str | None) -> Iterator[Between]:
     """
     found = Between()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls.
             found.asked = self.headers["Accept"]
             request = urllib.request.Request(url, headers={"Accept": accept or found.asked})
             with urllib.request.urlopen(request, timeout=10) as answer:
@@ -211,16 +210,6 @@ def between(url: str, accept: str | None) -> Iterator[Between]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            """What is of interest is kept."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.address = f"127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with serving(Handler) as port:
+        found.address = f"127.0.0.1:{port}"
         yield found
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
