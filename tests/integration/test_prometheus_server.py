@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.resources import Resource
@@ -55,11 +57,13 @@ class Scraped:
         server: The Prometheus.
         url: The endpoint.
         jobs: What stands between the two, by format.
+        record_in_span: Records a duration of 0.3 s in a span.
     """
 
     server: Prometheus
     url: str
     jobs: dict[str, Between]
+    record_in_span: Callable[[], None]
 
     def speaking(self, name: str) -> None:
         """Skips the test where the endpoint does not speak a format."""
@@ -78,14 +82,14 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         provider = MeterProvider([reader], Resource({"service.name": "shop"}), shutdown_on_exit=False)
         ends.callback(end, provider)
         ends.callback(withdraw, reader)
-        record(provider)
+        traced = record(provider)
         jobs = {name: ends.enter_context(between(url, accept)) for name, (_, accept) in FORMATS.items()}
         server = ends.enter_context(
             prometheus(tmp_path_factory.mktemp("prometheus"), {name: job.address for name, job in jobs.items()})
         )
         server.wait_for(lambda: {target.health for target in server.targets().values()} == {"up"})
         server.wait_for(lambda: len(server.query("shop_orders_total")) == len(FORMATS))
-        yield Scraped(server, url, jobs)
+        yield Scraped(server, url, jobs, partial(record_in_span, traced))
 
 
 def end(provider: MeterProvider) -> None:
@@ -94,8 +98,8 @@ def end(provider: MeterProvider) -> None:
         provider.shutdown()
 
 
-def record(provider: MeterProvider) -> None:
-    """Records what the tests ask for."""
+def record(provider: MeterProvider) -> Any:
+    """Records what the tests ask for, and returns the histogram for what is recorded in spans."""
     meter = provider.get_meter("shop", "1.2")
     meter.create_counter("shop.orders", "{order}", "Orders that were paid.").add(7, {"payment": "card"})
     meter.create_up_down_counter("shop.open", "{cart}", "Carts that are open.").add(-2)
@@ -104,6 +108,12 @@ def record(provider: MeterProvider) -> None:
     for value in durations():
         histogram.record(value, {"route": "/pay"})
     traced = meter.create_histogram("shop.traced", "s", "Duration of traced payments.")
+    record_in_span(traced)
+    return traced
+
+
+def record_in_span(traced: Any) -> None:
+    """Records a duration of 0.3 s in a span."""
     with TracerProvider(shutdown_on_exit=False).get_tracer("shop").start_as_current_span("pay"):
         traced.record(0.3)
 
@@ -160,10 +170,16 @@ def test_exemplars_are_stored(scraped: Scraped, name: str) -> None:
     """The recording that was made in a span is an exemplar in Prometheus, with its value and the ids of the span."""
     # The stock endpoint writes none in any format.
     scraped.speaking("protobuf")
-    (exemplar,) = scraped.server.exemplars(f'{{job="{name}",__name__=~"shop_traced_seconds.*"}}')
 
-    assert float(exemplar["value"]) == 0.3
-    assert set(exemplar["labels"]) == {"trace_id", "span_id"}
+    def stored() -> list[dict[str, Any]]:
+        # A scrape takes the exemplars with it, so that each of the jobs needs one of its own.
+        scraped.record_in_span()
+        return scraped.server.exemplars(f'{{job="{name}",__name__=~"shop_traced_seconds.*"}}')
+
+    scraped.server.wait_for(stored)
+    for exemplar in stored():
+        assert float(exemplar["value"]) == 0.3
+        assert set(exemplar["labels"]) == {"trace_id", "span_id"}
 
 
 def test_promtool_finds_nothing_wrong(scraped: Scraped) -> None:

@@ -64,11 +64,11 @@ class Prometheus:
             return json.load(answer)["data"]
 
     def query(self, expression: str) -> dict[Labels, float]:
-        """Values of an instant query by labels, the name of the metric left out."""
+        """Values of an instant query by labels, the name of the metric left out; of native histograms the counts."""
         found = self.ask("/api/v1/query", query=expression)["result"]
         return {
             frozenset((key, value) for key, value in item["metric"].items() if key != "__name__"): float(
-                item["value"][1]
+                item["value"][1] if "value" in item else item["histogram"][1]["count"]
             )
             for item in found
         }
