@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from otel_perf import MeterProvider
-from tests.peers.exporting import PROTOCOLS, TEMPORALITY, exporter, needs_own_reader, reader_of
+from tests.peers.exporting import NEVER_MS, PROTOCOLS, TEMPORALITY, exporter, needs_own_reader, reader_of
 from tests.peers.faults import ANSWERS, Faulty, faulty_receiver, sum_of
 from tests.peers.gate import STATES
 from tests.peers.program import run
@@ -49,8 +49,9 @@ class Sender:
     def __init__(self, faulty: Faulty, make_provider: Any, temporality: str, **options: Any) -> None:
         options = {"timeout": TIMEOUT_S, **options}
         endpoint = options.pop("endpoint", faulty.endpoint)
+        of_reader = {name: options.pop(name) for name in ("_wait",) if name in options}
         made = exporter(faulty.protocol, endpoint, preferred_temporality=TEMPORALITY[temporality], **options)
-        self.reader = reader_of(made)
+        self.reader = reader_of(made, **of_reader)
         self.provider: MeterProvider = make_provider(self.reader)
         self.counter = self.provider.get_meter("scope").create_counter("c")
         self.recorded = 0
@@ -178,14 +179,27 @@ def test_a_flapping_receiver_gets_everything_once(faulty: Faulty, sender: Callab
 
 @needs_own_reader
 def test_a_receiver_that_comes_back_has_data_soon(faulty: Faulty, sender: Callable[..., Sender]) -> None:
-    """A receiver that was gone has what was recorded within ten seconds, though the next export is an hour away."""
-    sending = sender("cumulative")
-    faulty.turn("refused")
-    sending.send()
+    """A receiver that was gone at an export has what was recorded within ten seconds, though the next export is an hour away."""
+    pauses: list[float] = []
+    first_export, shut_down = threading.Event(), threading.Event()
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            first_export.wait(RECOVERY_S)
+        return shut_down.wait(seconds if len(pauses) > 1 else 0)
+
+    sending = sender("cumulative", _wait=wait)
+    faulty.turn("unavailable")
+    sending.counter.add(1)
+    first_export.set()
+    assert faulty.wait_for(lambda: faulty.arrived)
     faulty.turn("accept")
 
     assert faulty.wait_for(lambda: faulty.kept, RECOVERY_S)
-    assert values(faulty)[-1] == 1
+    assert values(faulty)[0] == 1
+    assert pauses[0] == NEVER_MS / 1000
+    shut_down.set()
 
 
 @needs_own_reader

@@ -41,8 +41,13 @@ def exporter(protocol: str, endpoint: str, **kwargs: Any) -> Any:
     return HttpExporter(endpoint=f"{endpoint}/v1/metrics", **kwargs)
 
 
-def reader_of(made: Any, interval_ms: float = NEVER_MS) -> Any:
-    """Our reader that exports with a stock exporter, or the SDK's, as long as there is none of ours."""
+def reader_of(made: Any, **options: Any) -> Any:
+    """Our reader that exports with a stock exporter when it is flushed; the SDK's, as long as there is none of ours.
+
+    Args:
+        made: The exporter.
+        **options: Other arguments of our reader.
+    """
     if find_spec(OURS) is None:
-        return PeriodicExportingMetricReader(made, export_interval_millis=interval_ms)
-    return import_module(OURS).reader(made, export_interval_millis=interval_ms)
+        return PeriodicExportingMetricReader(made, export_interval_millis=NEVER_MS)
+    return import_module(OURS).reader(made, export_interval_millis=NEVER_MS, **options)
