@@ -26,8 +26,8 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo test test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench bench-record \
-	bench-views bench-memory bench-startup bench-exit bench-accuracy fuzz clean
+.PHONY: help tools demo collector peers test test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench \
+	bench-record bench-views bench-memory bench-startup bench-exit bench-accuracy fuzz clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,12 +79,19 @@ $(BENCH_ALONE)/.ready: $(BENCH_VENV)/.bench
 demo: $(VENV)/.demo ## Start the shop under opentelemetry-instrument, drive load at it, print live tables. DEMO_SECONDS=N ends it.
 	@$(BIN)/python -m examples.shop.demo
 
+collector: ## Build the OpenTelemetry Collector that tests need (once, some minutes; Go). Without it they are skipped.
+	@$(PYTHON) -m tests.peers.collector_build
+
+peers: ## Fetch Debian's Prometheus, which tests need (once). Without it they are skipped.
+	@$(PYTHON) -m tests.peers.prometheus_package
+
 test: test-rust test-python ## Run all tests.
 
 test-rust: tools
 	cargo test --quiet --workspace --exclude otel-perf-python
 
 test-python: $(VENV)/.test
+	@$(PYTHON) -m tests.peers.prometheus_package || true
 	$(BIN)/python -m pytest --quiet
 
 # The oldest and the newest OpenTelemetry have an environment each, with the wheel and not the sources, so that what is tested is what users get.

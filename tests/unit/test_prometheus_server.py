@@ -18,7 +18,7 @@ from opentelemetry.sdk.metrics import view as views
 from otel_perf import MeterProvider
 from otel_perf.config import Settings
 from otel_perf.exporters import _http
-from otel_perf.exporters.prometheus import PrometheusEndpoint, serve, withdraw
+from otel_perf.exporters.prometheus import PrometheusEndpoint, serve
 from tests.peers.prometheus import free_port
 from tests.unit.scraped import OPENMETRICS, PROTOBUF, Scraped
 from tests.unit.stock import stock_provider
@@ -362,12 +362,12 @@ def test_a_taken_port_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     assert "set OTEL_EXPORTER_PROMETHEUS_PORT to a free port" in record.getMessage()
 
 
-def test_a_served_endpoint_can_be_withdrawn() -> None:
-    """What `serve` has started listens until it is withdrawn."""
+def test_a_served_endpoint_ends_with_its_reader() -> None:
+    """What `serve` has started listens until the reader is shut down."""
     served = serve(Settings(prometheus_host="localhost", prometheus_port=free_port()))
     assert served is not None
     socket.create_connection(("localhost", served.port), timeout=SECONDS).close()
-    withdraw(served)
+    served.shutdown()
 
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("localhost", served.port), timeout=SECONDS)

@@ -118,7 +118,7 @@ def _pull(
         undo[id(reader)] = partial(_end, reader)
         _limit(reader, config.cardinality_limits)
         return [reader]
-    from otel_perf.exporters.prometheus import serve, withdraw  # noqa: PLC0415 - only who serves pays for it.
+    from otel_perf.exporters.prometheus import serve  # noqa: PLC0415 - only who serves pays for it.
 
     labels = prometheus.resource_constant_labels
     keys = None if labels is None else AttributeKeys(labels.included, labels.excluded)
@@ -136,7 +136,7 @@ def _pull(
     )
     if served is None:
         return []
-    undo[id(served)] = partial(withdraw, served)
+    undo[id(served)] = partial(_end, served)
     _limit(served, config.cardinality_limits)
     return [served]
 

@@ -158,7 +158,7 @@ class GrpcTransport(Transport):
 
 def _retry_delay(info: bytes) -> float:
     # Loaded with the exporter.
-    from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped] # noqa: PLC0415
+    from google.rpc.error_details_pb2 import RetryInfo  # noqa: PLC0415
 
     delay = RetryInfo.FromString(info).retry_delay
     return float(delay.seconds + delay.nanos / 1e9)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from otel_perf.config import Settings
     from otel_perf.metrics._consumer import Scrape
 
-__all__ = ["PrometheusEndpoint", "serve", "withdraw"]
+__all__ = ["PrometheusEndpoint", "serve"]
 
 _logger = logging.getLogger(__name__)
 
@@ -161,15 +161,6 @@ def serve(
             setting,
         )
         return None
-
-
-def withdraw(reader: PrometheusEndpoint) -> None:
-    """Ends an endpoint.
-
-    Args:
-        reader: The reader that `serve` has returned.
-    """
-    reader.shutdown()
 
 
 def _after_fork_in_child() -> None:
