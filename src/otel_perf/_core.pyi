@@ -274,6 +274,104 @@ class HistogramSnapshot:
     def exponential(self, max_size: int = 160, max_scale: int = 20) -> tuple[int, int, int, list[int]]:
         """Scale, zero count, offset and counts of an OpenTelemetry exponential histogram at the finest scale that fits."""
 
+@final
+class Windows:
+    """Trailing windows and moving averages of the counters and histograms of a segment.
+
+    A tick keeps what was recorded since the last one; percentiles are computed when somebody asks. A window ends at the last tick. It is as long as
+    asked for (from 95 % on) or a little longer, because it begins where a slice does, which is a tick or at most a sixth of the time that it is ago, and
+    says how long it is. It is shorter while the windows have only just begun, and longer where a tick was late. What was recorded before the first tick is
+    in none. Times are monotonic, so a clock that is set does nothing, and time for which the machine was suspended does not count.
+
+    Slots are those of the segment: percentiles are the exact ones or at most one slot larger. Where the memory does not suffice, older slices go down the
+    precision ladder, and then the oldest are given up.
+
+    Args:
+        segment: The segment.
+        windows: Lengths in seconds, 1 to 3600, at most eight.
+        taus: Time constants of the averages in seconds, 1 to 86400, at most eight.
+        memory_limit: Bytes of slices, 65536 to 1 GiB; 1,000 histogram series with 20 recordings a second take about 2.7 MB for a minute. A copy of the
+            slots of the segment comes to that.
+
+    Raises:
+        ValueError: An argument is not accepted; the text names it.
+    """
+
+    def __new__(
+        cls,
+        segment: Segment,
+        windows: Sequence[float] = (1.0, 10.0, 60.0),
+        taus: Sequence[float] = (10.0, 60.0, 300.0, 900.0),
+        memory_limit: int = 4194304,
+    ) -> Windows: ...
+    def tick(self, now_ns: int) -> bool:
+        """Looks at the segment, without the GIL: about a microsecond for each series that was recorded into.
+
+        Args:
+            now_ns: Monotonic time in nanoseconds.
+
+        Returns:
+            False, and nothing is done, if that is not later than the last tick.
+        """
+
+    def start(self, interval_s: float = 1.0) -> None:
+        """Ticks in a native thread, which never takes the GIL and handles no signal, from now on until `stop`.
+
+        Args:
+            interval_s: Seconds between ticks.
+
+        Raises:
+            ValueError: The interval is not accepted.
+            OSError: No thread can be started.
+        """
+
+    def stop(self) -> None:
+        """Ends the thread and waits for the tick that is under way. A forked child has no such thread."""
+
+    def read(
+        self,
+        name: str,
+        attributes: Mapping[str, Any] | None,
+        scope: str | None,
+        window: float,
+        percentiles: Sequence[float],
+    ) -> dict[str, Any] | None:
+        """What was recorded in a trailing window.
+
+        Args:
+            name: Exported name.
+            attributes: Exactly those of one series; None for all series of the name together.
+            scope: Name of the scope; None for all.
+            window: Seconds.
+            percentiles: 0 to 100.
+
+        Returns:
+            ``kind`` (``histogram`` or ``counter``), ``unit``, ``seconds`` (real length), ``count``, ``sum``, ``rate`` per second, ``mean``, ``min``,
+            ``max`` (within a slot), ``percentiles`` (None, as the three before them, if nothing was recorded or it is a counter), ``digits`` of the
+            coarsest slot, ``overflow``. None if there is no such series.
+        """
+
+    def averages(
+        self, name: str, attributes: Mapping[str, Any] | None, scope: str | None, tau: float
+    ) -> tuple[float | None, float | None] | None:
+        """Exponentially weighted moving averages of rate per second and mean; None where there is none yet, or no such series.
+
+        Raises:
+            ValueError: There is no average with this time constant.
+        """
+
+    def snapshot(self, percentiles: Sequence[float]) -> list[dict[str, Any]]:
+        """All series: ``scope``, ``name``, ``unit``, ``kind``, ``attributes``, ``windows`` (what `read` says, by seconds asked for), ``averages`` by tau."""
+
+    def statistics(self) -> dict[str, float]:
+        """What it costs and lacks.
+
+        Returns:
+            ``ticks``, ``ignored_ticks``, ``errors``, ``cpu_seconds``, ``lag_seconds`` and ``lag_max_seconds`` (by which a tick of the thread began later
+            than planned), ``memory_bytes`` and ``memory_limit`` of slices, ``known_bytes`` (copy of the segment's slots), ``digits`` of the coarsest
+            slices, ``lost_slices``, ``series``.
+        """
+
 class _Instrument:
     @property
     def name(self) -> str:

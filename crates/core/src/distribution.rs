@@ -166,17 +166,29 @@ impl Distribution {
     pub fn minus(&self, earlier: &Distribution) -> Distribution {
         let slots = increase(&self.slots, &earlier.slots);
         let negative = increase(&self.negative, &earlier.negative);
+        let found = Distribution::new(
+            slots,
+            self.coarsest,
+            self.sum.minus(earlier.sum),
+            (self.min, self.max),
+            self.per_one,
+        );
+        found.with_negative(negative).with_range_of_slots()
+    }
+
+    /// The same with minimum and maximum of the slots, but within the range that it has.
+    #[must_use]
+    pub fn with_range_of_slots(self) -> Distribution {
         let unit = |units: f64| self.within_range(units / self.per_one);
-        let lows = slots.iter().map(|(slot, _)| slot.lowest() as f64);
-        let highs = slots.iter().map(|(slot, _)| slot.highest() as f64);
-        let negative_lows = negative.iter().map(|(slot, _)| -(slot.highest() as f64));
-        let negative_highs = negative.iter().map(|(slot, _)| -(slot.lowest() as f64));
+        let lows = self.slots.iter().map(|(slot, _)| slot.lowest() as f64);
+        let highs = self.slots.iter().map(|(slot, _)| slot.highest() as f64);
+        let negative_lows = self.negative.iter().map(|(slot, _)| -(slot.highest() as f64));
+        let negative_highs = self.negative.iter().map(|(slot, _)| -(slot.lowest() as f64));
         let range = (
             lows.chain(negative_lows).map(unit).fold(f64::INFINITY, f64::min),
             highs.chain(negative_highs).map(unit).fold(f64::NEG_INFINITY, f64::max),
         );
-        Distribution::new(slots, self.coarsest, self.sum.minus(earlier.sum), range, self.per_one)
-            .with_negative(negative)
+        self.with_range(range)
     }
 
     /// The recordings of both, slot by slot. Both must be in the same integer units; `None` otherwise.

@@ -30,6 +30,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use self::block::{has_node, Block};
+pub use self::read::{Page, Slots};
 pub use self::slot::RoomySlot;
 use self::slot::{NARROW_FULL, WIDE_FULL};
 use crate::hdr::{octave, slot_in_octave, slots_in_octave, Level, OCTAVES};
@@ -362,11 +363,12 @@ impl<'a> Histogram<'a> {
         self.record_last_resort(octave)
     }
 
+    fn last_resort_at(&self, octave: usize) -> Option<usize> {
+        self.has_last_resort.then(|| self.at + LAST_RESORT + 8 * octave)
+    }
+
     fn last_resort(&self, octave: usize) -> Option<&'a AtomicU64> {
-        if !self.has_last_resort {
-            return None;
-        }
-        self.region.u64(self.at + LAST_RESORT + 8 * octave)
+        self.region.u64(self.last_resort_at(octave)?)
     }
 
     #[cold]

@@ -21,6 +21,7 @@ pub mod local;
 pub mod lock;
 pub mod mapping;
 pub mod metric;
+pub mod observed;
 pub mod pool;
 pub mod reader;
 pub mod region;

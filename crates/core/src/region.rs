@@ -2,8 +2,9 @@
 //!
 //! Every word of the segment is reached by a byte offset from its start and touched only through atomics, so that other
 //! processes may write at any time. Offsets come from shared memory and are not trusted: each accessor answers `None`
-//! for one that is out of bounds, and rounds one that is misaligned, which only a faulty process can have written. This file and `mapping.rs`, `lock.rs` and `local.rs` are the only
-//! ones of the crate with `unsafe`, besides single calls of libc in `clock.rs`, `fork.rs` and `segment.rs`.
+//! for one that is out of bounds, and rounds one that is misaligned, which only a faulty process can have written. This file and `mapping.rs`,
+//! `lock.rs` and `local.rs` are the only ones of the crate with `unsafe`, besides single calls of libc in `clock.rs`, `fork.rs`, `segment.rs` and
+//! `ticker.rs`.
 
 // Offsets are aligned before every cast, see the accessors.
 #![allow(clippy::cast_ptr_alignment)]

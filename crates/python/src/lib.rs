@@ -26,6 +26,7 @@ mod plain;
 mod prometheus;
 mod segment;
 mod streams;
+mod windows;
 
 /// The hot path relies on the GIL for its process-local caches, so a free-threaded interpreter turns it on for this module.
 #[pymodule(gil_used = true)]
@@ -54,6 +55,8 @@ mod _core {
 
     #[pymodule_export]
     use super::streams::storage;
+    #[pymodule_export]
+    use super::windows::Windows;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,22 +1,81 @@
 //! Reading a histogram while others record into it.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use super::block::{has_node, Block};
-use super::{Histogram, PAGE};
+use super::{Histogram, ENTRIES, PAGE};
 use crate::hdr::{slots_in_octave, Level, Slot, OCTAVES};
 
 /// Longest chain of pages in front of one another: three widths at each of three steps.
 const MAX_CHAIN: usize = 9;
 
-impl Histogram<'_> {
+/// A page of slots of one octave. It stays where it is for as long as the segment lives, and its slots only grow.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Byte offset of the first slot.
+    pub at: usize,
+    /// Octave.
+    pub octave: u8,
+    /// Ladder step.
+    pub level: Level,
+    /// Number of slots.
+    pub slots: u16,
+    /// Index of the first slot within its octave.
+    first: u16,
+    /// 0, 1 or 2 for slots of 16, 32 or 64 bits.
+    width: u32,
+}
+
+/// The slots of a page by their width.
+#[derive(Clone, Copy, Debug)]
+pub enum Slots<'a> {
+    /// 16 bits.
+    Narrow(&'a [AtomicU16]),
+    /// 32 bits.
+    Wide(&'a [AtomicU32]),
+    /// 64 bits.
+    Whole(&'a [AtomicU64]),
+}
+
+impl Page {
+    /// The slot with this index in the page.
+    pub fn slot(&self, index: usize) -> Slot {
+        Slot {
+            octave: self.octave,
+            level: self.level,
+            index: self.first + index as u16,
+        }
+    }
+}
+
+impl<'a> Histogram<'a> {
     /// All non-empty slots in the order of [`Slot`], or `None` if the segment is corrupt. `coarsest` is the coarsest step in use.
     pub fn read(&self) -> Option<(Vec<(Slot, u64)>, Level)> {
         let mut slots = Vec::new();
         let mut coarsest = Level::Three;
-        for octave in 0..OCTAVES {
-            let start = slots.len();
-            let mut block = Block(self.entry(octave)?.load(Acquire));
+        let (mut octave, mut start) = (0, 0);
+        self.pages(|page| {
+            if page.octave != octave {
+                merge_equal(&mut slots, start);
+                (octave, start) = (page.octave, slots.len());
+            }
+            let before = slots.len();
+            self.counts(&page, |index, count| slots.push((page.slot(index), count)))?;
+            // The last resort is there always, and in use only if it counts something.
+            if page.level != Level::Octave || slots.len() > before {
+                coarsest = coarsest.max(page.level);
+            }
+            Some(())
+        })?;
+        merge_equal(&mut slots, start);
+        Some((slots, coarsest))
+    }
+
+    /// Shows all pages, those of an octave in a row; `None` if the segment is corrupt or `show` answers that.
+    pub fn pages(&self, mut show: impl FnMut(Page) -> Option<()>) -> Option<()> {
+        for (octave, entry) in self.region.u32s(self.at + ENTRIES, OCTAVES)?.iter().enumerate() {
+            let mut block = Block(entry.load(Acquire));
             for depth in 0.. {
                 if block.0 == 0 {
                     break;
@@ -25,31 +84,121 @@ impl Histogram<'_> {
                     return None;
                 }
                 let level = block.level()?;
-                coarsest = coarsest.max(level);
-                let next = self.link(block)?;
                 if has_node(octave, level) {
-                    self.read_node(block, octave, level, &mut slots)?;
+                    self.pages_of_node(block, octave, level, &mut show)?;
                 } else {
-                    self.read_page(block, octave, level, 0, slots_in_octave(octave, level), &mut slots)?;
+                    show(self.page(block, octave, level, 0, slots_in_octave(octave, level)))?;
                 }
-                block = next;
+                block = self.link(block)?;
             }
-            if let Some(count) = self
-                .last_resort(octave)
-                .map(|word| word.load(Relaxed))
-                .filter(|n| *n > 0)
-            {
-                coarsest = Level::Octave;
-                let slot = Slot {
+            if let Some(at) = self.last_resort_at(octave) {
+                show(Page {
+                    at,
                     octave: octave as u8,
                     level: Level::Octave,
-                    index: 0,
-                };
-                slots.push((slot, count));
+                    slots: 1,
+                    first: 0,
+                    width: 2,
+                })?;
             }
-            merge_equal(&mut slots, start);
         }
-        Some((slots, coarsest))
+        Some(())
+    }
+
+    fn page(&self, block: Block, octave: usize, level: Level, first: usize, slots: usize) -> Page {
+        Page {
+            at: block.slots_at(self.geometry),
+            octave: octave as u8,
+            level,
+            slots: slots as u16,
+            first: first as u16,
+            width: block.width(),
+        }
+    }
+
+    fn pages_of_node(
+        &self,
+        node: Block,
+        octave: usize,
+        level: Level,
+        show: &mut impl FnMut(Page) -> Option<()>,
+    ) -> Option<()> {
+        let pages = slots_in_octave(octave, level).div_ceil(PAGE);
+        for (index, reference) in self
+            .region
+            .u32s(node.slots_at(self.geometry), pages)?
+            .iter()
+            .enumerate()
+        {
+            let mut block = Block(reference.load(Acquire));
+            for depth in 0.. {
+                if block.0 == 0 {
+                    break;
+                }
+                if depth > MAX_CHAIN {
+                    return None;
+                }
+                show(self.page(block, octave, level, index * PAGE, PAGE))?;
+                block = self.link(block)?;
+            }
+        }
+        Some(())
+    }
+
+    /// The slots of a page; `None` if the page cannot be right.
+    pub fn slots(&self, page: &Page) -> Option<Slots<'a>> {
+        let slots = usize::from(page.slots);
+        Some(match page.width {
+            0 => Slots::Narrow(self.region.u16s(page.at, slots)?),
+            1 => Slots::Wide(self.region.u32s(page.at, slots)?),
+            _ => Slots::Whole(self.region.u64s(page.at, slots)?),
+        })
+    }
+
+    /// Shows index and count of each slot of a page that counts something; `None` if the page cannot be right.
+    fn counts(&self, page: &Page, mut show: impl FnMut(usize, u64)) -> Option<()> {
+        let mut put = |index: usize, count: u64| {
+            if count > 0 {
+                show(index, count);
+            }
+        };
+        // Bounds and width are looked at once a page and not once a slot: most of a collection is this loop.
+        match self.slots(page)? {
+            Slots::Narrow(words) => {
+                for (index, word) in words.iter().enumerate() {
+                    put(index, u64::from(word.load(Relaxed)));
+                }
+            }
+            Slots::Wide(words) => {
+                for (index, word) in words.iter().enumerate() {
+                    put(index, u64::from(word.load(Relaxed)));
+                }
+            }
+            Slots::Whole(words) => {
+                for (index, word) in words.iter().enumerate() {
+                    put(index, word.load(Relaxed));
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Recordings of the value 0, which leave no trace in a sum; those of a page that was replaced are not seen.
+    pub fn zeros(&self) -> Option<u64> {
+        let node = Block(self.entry(0)?.load(Acquire));
+        if node.0 == 0 {
+            return Some(0);
+        }
+        let block = Block(self.page_reference(node, 0)?.load(Acquire));
+        if block.0 == 0 {
+            return Some(0);
+        }
+        let at = block.slots_at(self.geometry);
+        Some(match block.width() {
+            0 => u64::from(self.region.u16(at)?.load(Relaxed)),
+            1 => u64::from(self.region.u32(at)?.load(Relaxed)),
+            _ => self.region.u64(at)?.load(Relaxed),
+        })
     }
 
     /// The coarsest step in use, without a look at the slots; none if the segment is corrupt.
@@ -73,64 +222,6 @@ impl Histogram<'_> {
             return Some(Block(0));
         }
         Some(Block(self.region.u32(self.geometry.line(block.line())?)?.load(Relaxed)))
-    }
-
-    fn read_node(&self, node: Block, octave: usize, level: Level, out: &mut Vec<(Slot, u64)>) -> Option<()> {
-        for index in 0..slots_in_octave(octave, level).div_ceil(PAGE) {
-            let mut page = Block(self.page_reference(node, index * PAGE)?.load(Acquire));
-            for depth in 0.. {
-                if page.0 == 0 {
-                    break;
-                }
-                if depth > MAX_CHAIN {
-                    return None;
-                }
-                self.read_page(page, octave, level, index * PAGE, PAGE, out)?;
-                page = self.link(page)?;
-            }
-        }
-        Some(())
-    }
-
-    fn read_page(
-        &self,
-        page: Block,
-        octave: usize,
-        level: Level,
-        first: usize,
-        slots: usize,
-        out: &mut Vec<(Slot, u64)>,
-    ) -> Option<()> {
-        let start = page.slots_at(self.geometry);
-        let mut put = |index: usize, count: u64| {
-            if count > 0 {
-                let slot = Slot {
-                    octave: octave as u8,
-                    level,
-                    index: (first + index) as u16,
-                };
-                out.push((slot, count));
-            }
-        };
-        // Bounds and width are looked at once a page and not once a slot: most of a collection is this loop.
-        match page.width() {
-            0 => {
-                for (index, word) in self.region.u16s(start, slots)?.iter().enumerate() {
-                    put(index, u64::from(word.load(Relaxed)));
-                }
-            }
-            1 => {
-                for (index, word) in self.region.u32s(start, slots)?.iter().enumerate() {
-                    put(index, u64::from(word.load(Relaxed)));
-                }
-            }
-            _ => {
-                for (index, word) in self.region.u64s(start, slots)?.iter().enumerate() {
-                    put(index, word.load(Relaxed));
-                }
-            }
-        }
-        Some(())
     }
 }
 
