@@ -23,6 +23,7 @@ pub mod mapping;
 pub mod metric;
 pub mod observed;
 pub mod pool;
+pub mod quantiles;
 pub mod reader;
 pub mod region;
 pub mod scan;

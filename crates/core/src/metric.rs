@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::attributes::{self, Pairs, Value as Attribute};
+use crate::attributes::Pairs;
 use crate::exemplar::Exemplar;
 use crate::instrument::{Descriptor, Kind};
 use crate::lane::Number;
+use crate::quantiles::{self, Quantiles};
 use crate::reader::{Point, Preferences, Value};
 use crate::segment::Segment;
 use crate::stream::{Aggregation, Storage};
@@ -14,8 +15,6 @@ use crate::tables::{SeriesId, StreamId};
 
 /// Most exemplars of a point of an exponential histogram.
 const EXPONENTIAL_EXEMPLARS: usize = 20;
-/// Attribute that tells the points of a family of quantiles apart.
-const QUANTILE: &[u8] = b"quantile";
 
 /// An instrumentation scope.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -201,8 +200,14 @@ impl Shape {
 }
 
 /// Makes metrics of the points of one reader, which are in the order of their streams. Metrics of one scope follow one another, in the order of their
-/// first streams.
-pub fn metrics(segment: &Segment, points: Vec<Point>, preferences: &Preferences, default: &[f64]) -> Vec<Metric> {
+/// first streams. Beside a histogram are the quantiles that its view asks for, or else those that are asked for of all.
+pub fn metrics(
+    segment: &Segment,
+    points: Vec<Point>,
+    preferences: &Preferences,
+    default: &[f64],
+    asked: Option<&Quantiles>,
+) -> Vec<Metric> {
     let mut scopes: HashMap<Vec<u8>, Arc<Scope>> = HashMap::new();
     let mut order: Vec<Arc<Scope>> = Vec::new();
     let mut found: Vec<Metric> = Vec::new();
@@ -232,7 +237,12 @@ pub fn metrics(segment: &Segment, points: Vec<Point>, preferences: &Preferences,
             points: Vec::with_capacity(group.len()),
             stream: Some(stream),
         };
-        let quantiles = quantiles(segment, &metric, aggregation, &group);
+        let quantiles = quantiles::of_view(segment, &metric, aggregation, &group).or_else(|| {
+            let is_histogram = matches!(metric.shape, Shape::Explicit { .. } | Shape::Exponential { .. });
+            let limit = preferences.limit[descriptor.kind as usize - 1] as usize;
+            let time = group.first()?.time_unix_ns;
+            asked.filter(|_| is_histogram)?.family(segment, &metric, limit, time)
+        });
         for point in group {
             metric.points.push(DataPoint {
                 series: Some(point.series),
@@ -262,40 +272,4 @@ fn scope_of(descriptor: &Descriptor) -> Scope {
         schema_url: descriptor.scope_schema_url.clone(),
         attributes: descriptor.scope_pairs(),
     }
-}
-
-/// The quantiles that a view asks for, as a family of their own.
-fn quantiles(segment: &Segment, of: &Metric, aggregation: &Aggregation, group: &[Point]) -> Option<Metric> {
-    let Aggregation::Hdr { quantiles, window, .. } = aggregation else {
-        return None;
-    };
-    let mut points = Vec::new();
-    for point in group {
-        let bytes = segment.attribute_bytes(point.series).unwrap_or_default();
-        for (quantile, value) in quantiles.iter().zip(&point.quantiles) {
-            let attributes = with_quantile(&bytes, *quantile);
-            points.push(DataPoint::of(attributes, 0, point.time_unix_ns, Number::Float(*value)));
-        }
-    }
-    (!points.is_empty()).then(|| quantiles_of(of, *window, points))
-}
-
-/// The family of quantiles beside a histogram.
-fn quantiles_of(of: &Metric, window: f64, points: Vec<DataPoint>) -> Metric {
-    Metric {
-        scope: Arc::clone(&of.scope),
-        name: format!("{}.quantile", of.name),
-        description: format!("Quantiles of {} over the last {window} s", of.name),
-        unit: of.unit.clone(),
-        shape: Shape::Gauge,
-        points,
-        stream: of.stream,
-    }
-}
-
-/// Canonical bytes of the same attributes and the quantile.
-fn with_quantile(attributes: &[u8], quantile: f64) -> Vec<u8> {
-    let mut pairs = attributes::decode(attributes).unwrap_or_default();
-    pairs.push((QUANTILE.to_vec(), Attribute::Text(quantile.to_string().into_bytes())));
-    attributes::encode(&mut pairs)
 }

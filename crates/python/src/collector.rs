@@ -19,6 +19,7 @@ use crate::distribution::{number, number_of};
 use crate::prometheus::{format_of, PrometheusEncoder};
 use crate::segment::{kind_of, Segment};
 use crate::streams::aggregation;
+use crate::windows::Quantiles;
 
 /// What is made at collection and not recorded: name, description, unit, kind, and values by attributes, those of sums since the segment was made.
 type Made<'py> = (
@@ -98,16 +99,17 @@ impl Collector {
     }
 
     /// The metrics of a reader: `(time, [(stream, shape, name, description, unit, monotonic, delta, [point, ...]), ...])`.
-    #[pyo3(signature = (reader, since_ns, made=Vec::new()))]
+    #[pyo3(signature = (reader, since_ns, made=Vec::new(), quantiles=None))]
     fn collect<'py>(
         &self,
         py: Python<'py>,
         reader: u64,
         since_ns: u64,
         made: Vec<Made<'py>>,
+        quantiles: Option<&Quantiles>,
     ) -> PyResult<(u64, Bound<'py, PyList>)> {
         let out = PyList::empty(py);
-        let metrics = self.metrics(py, reader, since_ns, &made)?;
+        let metrics = self.metrics(py, reader, since_ns, &made, quantiles)?;
         let time = metrics.iter().find_map(|metric| metric.points.first());
         let time = time.map_or_else(unix_ns, |point| point.time_unix_ns);
         for metric in &metrics {
@@ -141,7 +143,7 @@ impl Collector {
     }
 
     /// The metrics of a reader as Prometheus reads them.
-    #[pyo3(signature = (reader, since_ns, encoder, format, resource, constant, made=Vec::new()))]
+    #[pyo3(signature = (reader, since_ns, encoder, format, resource, constant, made=Vec::new(), quantiles=None))]
     #[allow(clippy::too_many_arguments)]
     fn encode_prometheus<'py>(
         &self,
@@ -153,6 +155,7 @@ impl Collector {
         resource: &Bound<'py, PyMapping>,
         constant: &Bound<'py, PyMapping>,
         made: Vec<Made<'py>>,
+        quantiles: Option<&Quantiles>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let format = format_of(format)?;
         let constant = attributes::pairs(constant)?;
@@ -160,7 +163,7 @@ impl Collector {
             attributes: attributes::pairs(resource)?,
             ..Resource::default()
         };
-        let metrics = self.metrics(py, reader, since_ns, &made)?;
+        let metrics = self.metrics(py, reader, since_ns, &made, quantiles)?;
         let bytes = py.detach(|| {
             let bytes = encoder.encode(&metrics, &resource, &constant, format);
             // Freeing them takes as long as encoding a part of them.
@@ -171,7 +174,8 @@ impl Collector {
     }
 
     /// The same metrics as an OTLP request, with its number of points, all of them and those that are deltas.
-    #[pyo3(signature = (reader, since_ns, attributes, schema_url, made=Vec::new()))]
+    #[pyo3(signature = (reader, since_ns, attributes, schema_url, made=Vec::new(), quantiles=None))]
+    #[allow(clippy::too_many_arguments)]
     fn encode_otlp<'py>(
         &self,
         py: Python<'py>,
@@ -180,10 +184,11 @@ impl Collector {
         attributes: &Bound<'py, PyMapping>,
         schema_url: String,
         made: Vec<Made<'py>>,
+        quantiles: Option<&Quantiles>,
     ) -> PyResult<(Bound<'py, PyBytes>, usize, usize)> {
         let attributes = attributes::pairs(attributes)?;
         let resource = Resource { attributes, schema_url };
-        let metrics = self.metrics(py, reader, since_ns, &made)?;
+        let metrics = self.metrics(py, reader, since_ns, &made, quantiles)?;
         let (request, points, deltas) = py.detach(|| {
             let points = |metric: &Metric| metric.points.len();
             let deltas = metrics.iter().filter(|metric| metric.shape.is_delta());
@@ -196,13 +201,21 @@ impl Collector {
 
 impl Collector {
     /// The metrics of a reader, and then what was made at collection; the segment is read without the GIL.
-    fn metrics(&self, py: Python<'_>, reader: u64, since_ns: u64, made: &[Made<'_>]) -> PyResult<Vec<Metric>> {
+    fn metrics(
+        &self,
+        py: Python<'_>,
+        reader: u64,
+        since_ns: u64,
+        made: &[Made<'_>],
+        quantiles: Option<&Quantiles>,
+    ) -> PyResult<Vec<Metric>> {
+        let asked = quantiles.and_then(Quantiles::here);
         let Some(preferences) = locked(&self.preferences).get(&reader).cloned() else {
             return Ok(Vec::new());
         };
         let mut metrics = py.detach(|| {
             let points = locked(&self.readers).collect(&self.segment, reader, since_ns);
-            metric::metrics(&self.segment, points, &preferences, &self.default_boundaries)
+            metric::metrics(&self.segment, points, &preferences, &self.default_boundaries, asked)
         });
         let scope = Arc::new(Scope {
             name: "otel_perf".to_owned(),

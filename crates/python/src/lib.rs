@@ -56,7 +56,7 @@ mod _core {
     #[pymodule_export]
     use super::streams::storage;
     #[pymodule_export]
-    use super::windows::Windows;
+    use super::windows::{Quantiles, Windows};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -7,6 +7,7 @@ use otel_perf_core::distribution::Distribution;
 use otel_perf_core::fork;
 use otel_perf_core::observed::ticker::Ticker;
 use otel_perf_core::observed::{Answer, Asked, Average, Settings, Windows as CoreWindows};
+use otel_perf_core::quantiles::Quantiles as CoreQuantiles;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping};
@@ -221,4 +222,35 @@ fn told<'py>(py: Python<'py>, answer: &Answer, percentiles: Option<Vec<f64>>) ->
     )?;
     dict.set_item("overflow", answer.overflow)?;
     Ok(dict)
+}
+
+/// See `_core.pyi`.
+#[pyclass(frozen, module = "otel_perf._core")]
+pub struct Quantiles {
+    inner: CoreQuantiles,
+    forks: u32,
+}
+
+impl Quantiles {
+    /// What is asked for, in the process that asked: the windows are those of that process.
+    pub fn here(&self) -> Option<&CoreQuantiles> {
+        (self.forks == fork::count()).then_some(&self.inner)
+    }
+}
+
+#[pymethods]
+impl Quantiles {
+    #[new]
+    fn new(windows: &Windows, quantiles: Vec<f64>, window: f64, patterns: Vec<String>) -> PyResult<Quantiles> {
+        if quantiles.is_empty() || !quantiles.iter().all(|quantile| (0.0..=1.0).contains(quantile)) {
+            return Err(PyValueError::new_err(format!(
+                "quantiles are {quantiles:?}; accepted are numbers from 0 to 1"
+            )));
+        }
+        let inner = Arc::clone(windows.here()?);
+        Ok(Quantiles {
+            inner: CoreQuantiles::new(inner, quantiles, window, &patterns),
+            forks: fork::count(),
+        })
+    }
 }
