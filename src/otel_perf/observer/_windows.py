@@ -1,0 +1,433 @@
+"""Percentiles, rates and moving averages of the last seconds, by an observer that looks at a segment every second.
+
+Windows and averages are kept natively, in a thread that never takes the GIL and in at most 1 MiB besides the segment. A question is answered from what
+was seen at the last look, without another one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from otel_perf import _core
+from otel_perf.config import WINDOWS_DEFAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from otel_perf.metrics._self_metrics import Made
+    from otel_perf.segment import Segment
+
+INTERVAL_S = 1.0
+"""Seconds between two looks."""
+MEMORY_LIMIT_DEFAULT = 1_048_576
+"""Bytes that all windows of an observer may take together."""
+TAUS = (10.0, 60.0, 300.0, 900.0)
+"""Time constants of the moving averages in seconds."""
+
+_PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+_OF = ("rate", "mean")
+
+# In a forked child the native thread is missing and a lock of it may be held for ever. Each generation has windows of its own.
+_generation = 0
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """What was recorded in a window. Values are in the unit of the instrument; those that do not exist are None.
+
+    A percentile is never too small and at most one slot of the histogram too large: a thousandth of the value with three digits.
+
+    Attributes:
+        unit: Unit of the instrument (UCUM).
+        window: Length of the window in seconds, as asked for.
+        seconds: Seconds that were observed, which are fewer than the window has until that has passed, and may be up to one look more.
+        count: Number of recordings; 0 for a counter.
+        sum: Sum of the recordings, or what was added to a counter.
+        rate: Recordings per second, or what was added to a counter per second.
+        mean: Mean of the recordings; None if there are none, as for a counter.
+        min: Smallest recording, of which only the slot is known; None as `mean`.
+        p50: Median; None as `mean`.
+        p90: 90th percentile; None as `mean`.
+        p95: 95th percentile; None as `mean`.
+        p99: 99th percentile; None as `mean`.
+        p999: 99.9th percentile; None as `mean`.
+        max: Largest recording, as `min`.
+        digits: Significant digits that the coarsest slot keeps: 3.0, 2.0 or 1.5; 0.0 for one slot per power of two.
+    """
+
+    unit: str
+    window: float
+    seconds: float
+    count: int
+    sum: float
+    rate: float
+    mean: float | None
+    min: float | None
+    p50: float | None
+    p90: float | None
+    p95: float | None
+    p99: float | None
+    p999: float | None
+    max: float | None
+    digits: float
+
+
+@dataclass(frozen=True)
+class Average:
+    """Exponentially weighted moving averages.
+
+    Attributes:
+        tau: Time constant in seconds: what is that old weighs 1/e of what is new.
+        rate: Recordings, or what was added to a counter, per second; None before the second look.
+        mean: Mean of the recordings in the unit of the instrument; None if there are none, as for a counter.
+    """
+
+    tau: float
+    rate: float | None
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class ObservedSeries:
+    """One series.
+
+    Attributes:
+        scope: Name of the instrumentation scope.
+        name: Name of the metric.
+        unit: Unit (UCUM).
+        kind: ``histogram`` or ``counter``.
+        attributes: Attributes; a dict that nobody else has.
+        windows: One for each window, shortest first.
+        averages: One for each time constant, shortest first.
+    """
+
+    scope: str
+    name: str
+    unit: str
+    kind: str
+    attributes: Mapping[str, Any]
+    windows: tuple[Percentiles, ...]
+    averages: tuple[Average, ...]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All series at one moment. `dataclasses.asdict` makes JSON of it, except for attribute values of bytes.
+
+    Attributes:
+        time: When it was taken, in seconds since the epoch.
+        series: The series that were seen.
+    """
+
+    time: float
+    series: tuple[ObservedSeries, ...]
+
+
+class Source(Protocol):
+    """Who keeps the windows: `_core.Windows`, here or in an observer process."""
+
+    def read(
+        self,
+        name: str,
+        attributes: Mapping[str, Any] | None,
+        scope: str | None,
+        window: float,
+        percentiles: Sequence[float],
+    ) -> dict[str, Any] | None:
+        """A window of one series or of all of a metric."""
+
+    def averages(
+        self, name: str, attributes: Mapping[str, Any] | None, scope: str | None, tau: float
+    ) -> tuple[float | None, float | None] | None:
+        """Moving averages of rate and mean."""
+
+    def snapshot(self, percentiles: Sequence[float]) -> list[dict[str, Any]]:
+        """All series."""
+
+
+class Answers:
+    """Answers questions from windows.
+
+    Args:
+        windows: Seconds of the windows that are kept.
+        taus: Time constants of the averages in seconds.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[float] = WINDOWS_DEFAULT,
+        taus: Sequence[float] = TAUS,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._windows = tuple(windows)
+        self._taus = tuple(taus)
+        self._clock = clock
+
+    def _source(self) -> Source:
+        raise NotImplementedError
+
+    def percentiles(
+        self,
+        name: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        window: float = 60,
+        scope: str | None = None,
+    ) -> Percentiles:
+        """What was recorded in a window: percentiles, mean, count and rate.
+
+        Args:
+            name: Name of the metric, as it is exported.
+            attributes: Attributes of one series, exactly those; if None, the histograms of all series of the metric are merged.
+            window: Seconds of the window, one of those that are kept.
+            scope: Name of the instrumentation scope; any if None.
+
+        Returns:
+            The values, without percentiles if nothing was recorded in the window or it is a counter.
+
+        Raises:
+            LookupError: Nothing was recorded under the name, scope and attributes until the last look.
+            ValueError: There is no such window.
+        """
+        _require("window", window, self._windows, "; see OTEL_PERF_WINDOWS")
+        found = self._source().read(name, attributes, scope, float(window), _PERCENTILES)
+        if found is None:
+            raise _unknown(name, attributes, scope)
+        return _percentiles(found["unit"], float(window), found)
+
+    def ewma(
+        self,
+        name: str,
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        tau: float = 60,
+        of: Literal["rate", "mean"] = "rate",
+        scope: str | None = None,
+    ) -> float | None:
+        """An exponentially weighted moving average, weighted by the time that has passed and without the bias of its begin.
+
+        Args:
+            name: Name of the metric, as it is exported.
+            attributes: Attributes of one series, exactly those; if None, all series of the metric together.
+            tau: Time constant in seconds, one of those that are kept.
+            of: ``rate`` for recordings, or what was added to a counter, per second; ``mean`` for the mean of the recordings, in the metric's unit.
+            scope: Name of the instrumentation scope; any if None.
+
+        Returns:
+            The average; None as long as there is nothing to average.
+
+        Raises:
+            LookupError: Nothing was recorded under the name, scope and attributes until the last look.
+            ValueError: There is no such time constant, or `of` is neither of the two.
+        """
+        _require("tau", tau, self._taus)
+        if of not in _OF:
+            raise ValueError(f"of={of!r} is not accepted (accepted: {', '.join(_OF)})")
+        found = self._source().averages(name, attributes, scope, float(tau))
+        if found is None:
+            raise _unknown(name, attributes, scope)
+        return found[_OF.index(of)]
+
+    def snapshot(self) -> Snapshot:
+        """All series with all their windows and averages. Some 10 microseconds a series."""
+        found = self._source().snapshot(_PERCENTILES)
+        return Snapshot(self._clock(), tuple(_series(series) for series in found))
+
+
+class Observer(Answers):
+    """Looks at a segment every second and keeps windows and moving averages of all its counters and histograms, those of all workers.
+
+    For a provider made in code: ``observer = Observer(provider.segment); observer.start()``. In a forked child it begins anew when it is first used.
+
+    Args:
+        segment: The segment.
+        windows: Seconds of the windows.
+        taus: Time constants of the averages in seconds.
+        memory_limit: Bytes that the windows may take. What does not fit is left out, and counted as ``otel_perf.window.lost``.
+        clock: Seconds since the epoch, for snapshots.
+
+    Raises:
+        ValueError: The windows, time constants or the limit are not accepted.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        windows: Sequence[float] = WINDOWS_DEFAULT,
+        taus: Sequence[float] = TAUS,
+        memory_limit: int = MEMORY_LIMIT_DEFAULT,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(windows, taus, clock=clock)
+        self._segment = segment
+        self._memory_limit = memory_limit
+        self._interval_s: float | None = None
+        # Those of a parent stay, as ending them would wait for its thread.
+        self._made: dict[int, _core.Windows] = {_generation: self._make()}
+
+    def _make(self) -> _core.Windows:
+        return _core.Windows(self._segment, self._windows, self._taus, self._memory_limit)
+
+    def _source(self) -> _core.Windows:
+        made = self._made.get(_generation)
+        if made is None:
+            # The first one that two threads make is the one that both use.
+            made = self._made.setdefault(_generation, self._make())
+            if self._interval_s is not None:
+                made.start(self._interval_s)
+        return made
+
+    @property
+    def segment(self) -> Segment:
+        """The segment."""
+        return self._segment
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it looks regularly, in a forked child from its first use on."""
+        return self._interval_s is not None
+
+    def is_like(self, segment: Segment, windows: Sequence[float]) -> bool:
+        """Whether it keeps these windows of this segment."""
+        return self._segment is segment and self._windows == tuple(windows)
+
+    def start(self, interval_s: float = INTERVAL_S) -> None:
+        """Looks at once and then regularly in a native thread, until `stop` or the end of the process.
+
+        Args:
+            interval_s: Seconds between two looks.
+
+        Raises:
+            RuntimeError: No thread can be started.
+        """
+        self._source().start(interval_s)
+        self._interval_s = interval_s
+
+    def stop(self) -> None:
+        """Ends the thread. What was seen stays readable."""
+        self._interval_s = None
+        self._source().stop()
+
+    def tick(self, now_ns: int | None = None) -> bool:
+        """Looks now, for an observer that was not started.
+
+        Args:
+            now_ns: Monotonic time in nanoseconds; that of now if not given.
+
+        Returns:
+            False, and nothing is done, if the time is not later than that of the last look.
+        """
+        return self._source().tick(time.monotonic_ns() if now_ns is None else now_ns)
+
+    def statistics(self) -> dict[str, float]:
+        """How the observer does.
+
+        Returns:
+            Numbers of ``ticks``, of ``ignored_ticks`` that were not later than the one before, of ``errors``, ``series`` and ``lost_slices``;
+            ``cpu_seconds``; how late the last look was, ``lag_seconds``, and the latest one, ``lag_max_seconds``; ``memory_bytes`` of
+            ``memory_limit``; and the ``digits`` that percentiles keep.
+        """
+        return self._source().statistics()
+
+    def self_metrics(self) -> list[Made]:
+        """The ``otel_perf.*`` metrics of the observer, a source for `SelfMetrics.add`."""
+        found = self.statistics()
+        return [
+            (
+                "otel_perf.observer.lag",
+                "Seconds by which the observer's last look was late",
+                "s",
+                "ObservableGauge",
+                [({}, found["lag_seconds"])],
+            ),
+            (
+                "otel_perf.observer.lag.max",
+                "Seconds by which the latest of the observer's looks was late",
+                "s",
+                "ObservableGauge",
+                [({}, found["lag_max_seconds"])],
+            ),
+            (
+                "otel_perf.cpu.time",
+                "CPU time of otel_perf by part",
+                "s",
+                "ObservableCounter",
+                [({"part": "observer"}, found["cpu_seconds"])],
+            ),
+            (
+                "otel_perf.window.memory",
+                "Bytes that the windows of the observer take",
+                "By",
+                "ObservableUpDownCounter",
+                [({}, int(found["memory_bytes"]))],
+            ),
+            (
+                "otel_perf.window.lost",
+                "Seconds of recordings that a window left out for want of memory",
+                "{slice}",
+                "ObservableCounter",
+                [({}, int(found["lost_slices"]))],
+            ),
+        ]
+
+
+def _require(setting: str, value: float, accepted: Sequence[float], hint: str = "") -> None:
+    if value not in accepted:
+        known = ", ".join(f"{seconds:g}" for seconds in accepted)
+        raise ValueError(f"{setting}={value!r} is not accepted (accepted: {known} seconds{hint})")
+
+
+def _unknown(name: str, attributes: Mapping[str, Any] | None, scope: str | None) -> LookupError:
+    of = "" if scope is None else f" of scope {scope!r}"
+    with_attributes = "" if attributes is None else f" with exactly the attributes {dict(attributes)!r}"
+    return LookupError(f"nothing is observed of {name!r}{of}{with_attributes}: no recording was seen yet")
+
+
+def _percentiles(unit: str, window: float, found: Mapping[str, Any]) -> Percentiles:
+    p50, p90, p95, p99, p999 = found["percentiles"] or (None,) * len(_PERCENTILES)
+    return Percentiles(
+        unit=unit,
+        window=window,
+        seconds=found["seconds"],
+        count=found["count"],
+        sum=found["sum"],
+        rate=found["rate"],
+        mean=found["mean"],
+        min=found["min"],
+        p50=p50,
+        p90=p90,
+        p95=p95,
+        p99=p99,
+        p999=p999,
+        max=found["max"],
+        digits=found["digits"],
+    )
+
+
+def _series(found: Mapping[str, Any]) -> ObservedSeries:
+    # In an answer of an observer process, which is JSON, the keys are text.
+    windows = sorted((float(window), values) for window, values in found["windows"].items())
+    averages = sorted((float(tau), values) for tau, values in found["averages"].items())
+    return ObservedSeries(
+        scope=found["scope"],
+        name=found["name"],
+        unit=found["unit"],
+        kind=found["kind"],
+        attributes=dict(found["attributes"]),
+        windows=tuple(_percentiles(found["unit"], window, values) for window, values in windows),
+        averages=tuple(Average(tau, rate, mean) for tau, (rate, mean) in averages),
+    )
+
+
+def _after_fork_in_child() -> None:
+    global _generation  # noqa: PLW0603 - a process has one.
+    _generation += 1
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
