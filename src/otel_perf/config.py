@@ -241,7 +241,11 @@ def _windows(env: MutableMapping[str, str]) -> tuple[int, ...]:
         windows = sorted(int(seconds) for seconds in text.split(","))
     except ValueError:
         windows = []
-    if len(set(windows)) == len(windows) and 1 <= len(windows) <= WINDOWS_MAX and 1 <= windows[0] <= windows[-1] <= WINDOW_MAX_S:
+    if (
+        len(set(windows)) == len(windows)
+        and 1 <= len(windows) <= WINDOWS_MAX
+        and 1 <= windows[0] <= windows[-1] <= WINDOW_MAX_S
+    ):
         return tuple(windows)
     accepted = f"one to {WINDOWS_MAX} different integers from 1 to {WINDOW_MAX_S}, separated by commas"
     report(OTEL_PERF_WINDOWS, text, accepted, f"using {','.join(str(seconds) for seconds in WINDOWS_DEFAULT)}")

@@ -63,17 +63,17 @@ def export_results(made: Iterable[MetricReader]) -> list[Made]:
         made: Readers; those that count nothing are left out.
 
     Returns:
-        Requests and data points, with the protocol of the exporter and the result.
+        Requests and data points, with the entry point name of the exporter and the result.
     """
     requests: list[Value] = []
     points: list[Value] = []
     for reader in made:
-        results = getattr(reader, "results", None)
-        if results is None:
+        exporter = getattr(reader, "exporter_name", None)
+        if exporter is None or not hasattr(reader, "results"):
             continue
-        for result, count in results().items():
+        for result, count in reader.results().items():
             values = requests if result in _OF_REQUESTS else points
-            values.append(({"exporter": reader.exporter_name, "result": result}, count))  # type: ignore[attr-defined]
+            values.append(({"exporter": exporter, "result": result}, count))
     if not requests:
         return []
     return [

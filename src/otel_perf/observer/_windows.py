@@ -43,10 +43,10 @@ class Percentiles:
     Attributes:
         unit: Unit of the instrument (UCUM).
         window: Length of the window in seconds, as asked for.
-        seconds: Seconds that were observed, which are fewer than the window has until that has passed, and may be up to one look more.
-        count: Number of recordings; 0 for a counter.
+        seconds: Seconds that were observed: up to one look more than the window has, and fewer until it has passed.
+        count: Number of recordings, or what was added to a counter.
         sum: Sum of the recordings, or what was added to a counter.
-        rate: Recordings per second, or what was added to a counter per second.
+        rate: `count` per second that was observed.
         mean: Mean of the recordings; None if there are none, as for a counter.
         min: Smallest recording, of which only the slot is known; None as `mean`.
         p50: Median; None as `mean`.
@@ -56,12 +56,13 @@ class Percentiles:
         p999: 99.9th percentile; None as `mean`.
         max: Largest recording, as `min`.
         digits: Significant digits that the coarsest slot keeps: 3.0, 2.0 or 1.5; 0.0 for one slot per power of two.
+        overflow: Whether there are recordings in it whose attributes there was no room for.
     """
 
     unit: str
     window: float
     seconds: float
-    count: int
+    count: float
     sum: float
     rate: float
     mean: float | None
@@ -73,6 +74,7 @@ class Percentiles:
     p999: float | None
     max: float | None
     digits: float
+    overflow: bool
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,7 @@ class Observer(Answers):
             # The first one that two threads make is the one that both use.
             made = self._made.setdefault(_generation, self._make())
             if self._interval_s is not None:
-                made.start(self._interval_s)
+                _start(made, self._interval_s)
         return made
 
     @property
@@ -306,7 +308,7 @@ class Observer(Answers):
         Raises:
             RuntimeError: No thread can be started.
         """
-        self._source().start(interval_s)
+        _start(self._source(), interval_s)
         self._interval_s = interval_s
 
     def stop(self) -> None:
@@ -377,6 +379,12 @@ class Observer(Answers):
         ]
 
 
+def _start(made: _core.Windows, interval_s: float) -> None:
+    # Here and not only in the thread, so that a question that is asked at once finds the series that there are.
+    made.tick(time.monotonic_ns())
+    made.start(interval_s)
+
+
 def _require(setting: str, value: float, accepted: Sequence[float], hint: str = "") -> None:
     if value not in accepted:
         known = ", ".join(f"{seconds:g}" for seconds in accepted)
@@ -407,6 +415,7 @@ def _percentiles(unit: str, window: float, found: Mapping[str, Any]) -> Percenti
         p999=p999,
         max=found["max"],
         digits=found["digits"],
+        overflow=bool(found.get("overflow")),
     )
 
 
