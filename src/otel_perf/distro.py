@@ -174,10 +174,10 @@ class _Parts:
 
             observe_recordings(provider)
         if settings.observer == "thread":
-            observed = observer.start(segment, settings)
+            observer.start(segment, settings)
             if settings.self_metrics:
                 self_metrics = provider.report_on_itself()
-                self_metrics.add(observed.self_metrics)
+                self_metrics.add(observer.self_metrics)
                 self_metrics.add(partial(export_results, made))
         _exit.take(provider)
         set_meter_provider(provider)

@@ -54,7 +54,7 @@ def test_answers_are_the_same(observer: Observer, asked: AskedWindows, attribute
     )
     assert asked.percentiles("app.size", attributes).count == 1
     for of in ("rate", "mean"):
-        assert asked.ewma("app.size", attributes, of=of) == observer.ewma("app.size", attributes, of=of) is not None  # type: ignore[arg-type]
+        assert asked.ewma("app.size", attributes, of=of) == observer.ewma("app.size", attributes, of=of) is not None
 
 
 def test_a_snapshot_is_the_same(observer: Observer, asked: AskedWindows) -> None:

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import otel_perf
 from otel_perf import MeterProvider, Observer, Segment, observer
 from otel_perf.config import Settings
 from otel_perf.observer import _default
+from tests.conftest import points_of
 from tests.peers.observers import until
 from tests.peers.program import run
 
@@ -84,6 +86,23 @@ def test_who_does_not_lead_looks_when_it_is_asked(provider: MeterProvider) -> No
     assert (done.out, done.err) == ("False\n0 True\n", "")
 
 
+def test_who_leads_later_looks_from_then_on(provider: MeterProvider, reader: InMemoryMetricReader) -> None:
+    """The observer of the new leader begins with its first collection, whose metrics tell of it."""
+    provider.report_on_itself().add(observer.self_metrics)
+    started = observer.start(provider.segment, SETTINGS)
+    started.stop()
+    points = points_of(reader.get_metrics_data())
+
+    assert started.is_running
+    assert ("otel_perf.observer.lag", frozenset()) in points
+    assert ("otel_perf.cpu.time", frozenset({("part", "observer")})) in points
+
+
+def test_nobody_that_observes_has_no_metrics() -> None:
+    """Where there is no observer there is nothing to tell of it."""
+    assert observer.self_metrics() == []
+
+
 def test_without_a_thread_there_is_one_line(
     provider: MeterProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,10 +112,13 @@ def test_without_a_thread_there_is_one_line(
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(Observer, "start", fail)
-    observer.start(provider.segment, SETTINGS)
+    monkeypatch.setattr(_default, "_has_failed", False)
+    started = observer.start(provider.segment, SETTINGS)
+    started.tick()
 
+    assert otel_perf.snapshot().series == ()
     assert [(record.levelno, record.message) for record in caplog.records] == [
-        (logging.WARNING, "No windows are kept: can't start new thread")
+        (logging.WARNING, "No windows are kept, because there is no thread for it: can't start new thread")
     ]
 
 

@@ -134,7 +134,7 @@ def test_a_long_answer_comes_in_pieces(
     application[0].say(ask=1, method="long")
     answers = [heard(application)]
     observation._channel.say(collect=7)
-    others = []
+    others: list[dict[str, Any]] = []
     while answers[-1]["left"]:
         message = heard(application)
         (answers if "answer" in message else others).append(message)

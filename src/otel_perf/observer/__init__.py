@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_perf.observer._default import ewma, percentiles, snapshot, start
+    from otel_perf.observer._default import ewma, percentiles, self_metrics, snapshot, start
     from otel_perf.observer._windows import Average, ObservedSeries, Observer, Percentiles, Snapshot
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Snapshot",
     "ewma",
     "percentiles",
+    "self_metrics",
     "snapshot",
     "start",
 ]
@@ -32,6 +33,7 @@ _HOMES = {
     "Snapshot": "otel_perf.observer._windows",
     "ewma": "otel_perf.observer._default",
     "percentiles": "otel_perf.observer._default",
+    "self_metrics": "otel_perf.observer._default",
     "snapshot": "otel_perf.observer._default",
     "start": "otel_perf.observer._default",
 }

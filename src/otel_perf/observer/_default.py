@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_perf.config import Settings
+    from otel_perf.metrics._self_metrics import Made
     from otel_perf.observer._windows import Answers, Percentiles, Snapshot
     from otel_perf.segment import Segment
 
 _logger = logging.getLogger("otel_perf.observer")
 
 _default: Observer | None = None
+_has_failed = False
 
 
 def start(segment: Segment, settings: Settings) -> Observer:
@@ -43,10 +45,25 @@ def start(segment: Segment, settings: Settings) -> Observer:
 
 
 def _begin(observer: Observer) -> None:
+    global _has_failed  # noqa: PLW0603 - as above.
     try:
         observer.start()
-    except RuntimeError as error:
-        _logger.warning("No windows are kept: %s", error)
+    except (RuntimeError, OSError) as error:
+        if not _has_failed:
+            _logger.warning("No windows are kept, because there is no thread for it: %s", error)
+        _has_failed = True
+
+
+def self_metrics() -> list[Made]:
+    """The ``otel_perf.*`` metrics of the observer, a source for `SelfMetrics.add`.
+
+    Only the process that leads collects them, so that one which leads from now on begins to look here.
+    """
+    if _default is None:
+        return []
+    if not _default.is_running:
+        _begin(_default)
+    return _default.self_metrics()
 
 
 def _answers() -> Answers:

@@ -20,6 +20,7 @@ from otel_perf.config import Settings
 from otel_perf.metrics import MeterProvider
 from otel_perf.observer._asked import ANSWERS
 from otel_perf.observer._channel import Channel, read
+from otel_perf.observer._default import self_metrics as of_the_observer
 from otel_perf.observer._default import start
 from otel_perf.observer._readers import export_results, readers
 from otel_perf.segment import Segment
@@ -88,10 +89,10 @@ class Observation:
         provider = MeterProvider(self._readers, resource, shutdown_on_exit=False, segment=self.segment, _settings=own)
         self._provider = provider
         provider._consumer.refresh_by(self._refresh)
-        self._observer = observer = start(self.segment, own)
+        self._observer = start(self.segment, own)
         if settings.self_metrics:
             self_metrics = provider.report_on_itself()
-            self_metrics.add(observer.self_metrics)
+            self_metrics.add(of_the_observer)
             self_metrics.add(partial(export_results, self._readers))
         set_meter_provider(provider)
         log = self._start_hdr_log(settings, from_start=hello["first"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -281,8 +282,12 @@ class Observer(Answers):
         if made is None:
             # The first one that two threads make is the one that both use.
             made = self._made.setdefault(_generation, self._make())
-            if self._interval_s is not None:
-                _start(made, self._interval_s)
+            interval_s, self._interval_s = self._interval_s, None
+            if interval_s is not None:
+                # As long as there is no thread for it, it is not running.
+                with suppress(RuntimeError, OSError):
+                    _start(made, interval_s)
+                    self._interval_s = interval_s
         return made
 
     @property
@@ -306,7 +311,7 @@ class Observer(Answers):
             interval_s: Seconds between two looks.
 
         Raises:
-            RuntimeError: No thread can be started.
+            OSError: No thread can be started.
         """
         _start(self._source(), interval_s)
         self._interval_s = interval_s

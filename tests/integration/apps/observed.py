@@ -161,6 +161,8 @@ def _told(one: otel_perf.Percentiles) -> dict[str, Any]:
         otel_perf.ewma("app.nothing")
     except LookupError as error:
         unknown = f"{type(error).__name__}: {error}"
+    else:
+        unknown = "known"
     return {
         "one": asdict(one),
         "rate": otel_perf.ewma("app.size", tau=10),
