@@ -164,7 +164,8 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.observer": set(),
     "otel_perf.observer._channel": set(),
     "otel_perf.observer._launch": set(),
-    "otel_perf.observer._windows": {"otel_perf.config"},
+    "otel_perf.observer._seen": set(),
+    "otel_perf.observer._windows": {"otel_perf.config", "otel_perf.observer", "otel_perf.observer._seen"},
     "otel_perf.observer._default": {
         "otel_perf.observer",
         "otel_perf.observer._process",

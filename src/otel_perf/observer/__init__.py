@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_perf.observer._default import ewma, percentiles, self_metrics, snapshot, start
-    from otel_perf.observer._windows import Average, ObservedSeries, Observer, Percentiles, Snapshot
+    from otel_perf.observer._seen import Average, ObservedSeries, Percentiles, Snapshot
+    from otel_perf.observer._windows import Observer
 
 __all__ = [
     "Average",
@@ -26,11 +27,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Average": "otel_perf.observer._windows",
-    "ObservedSeries": "otel_perf.observer._windows",
+    "Average": "otel_perf.observer._seen",
+    "ObservedSeries": "otel_perf.observer._seen",
     "Observer": "otel_perf.observer._windows",
-    "Percentiles": "otel_perf.observer._windows",
-    "Snapshot": "otel_perf.observer._windows",
+    "Percentiles": "otel_perf.observer._seen",
+    "Snapshot": "otel_perf.observer._seen",
     "ewma": "otel_perf.observer._default",
     "percentiles": "otel_perf.observer._default",
     "self_metrics": "otel_perf.observer._default",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from otel_perf.observer._channel import read, written
 from otel_perf.observer._windows import Answers
@@ -10,25 +10,18 @@ from otel_perf.observer._windows import Answers
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from otel_perf.observer._windows import Source
-
-
-class Ask(Protocol):
-    """`ObserverProcess.ask`."""
-
-    def __call__(self, method: str, timeout_s: float = ..., **arguments: Any) -> Any:
-        """Asks and waits for the answer."""
+    from otel_perf.observer._seen import Source
 
 
 class AskedWindows(Answers):
     """Answers questions by asking the observer process.
 
     Args:
-        ask: Asks it.
+        ask: Callable[..., Any]s it.
         windows: Seconds of the windows that it keeps.
     """
 
-    def __init__(self, ask: Ask, windows: Sequence[float]) -> None:
+    def __init__(self, ask: Callable[..., Any], windows: Sequence[float]) -> None:
         super().__init__(windows)
         self._asked = _Asked(ask)
 
@@ -39,7 +32,7 @@ class AskedWindows(Answers):
 class _Asked:
     """What `_core.Windows` answers in the observer process."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Callable[..., Any]) -> None:
         self._ask = ask
 
     def read(

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from otel_perf.config import Settings
     from otel_perf.metrics._self_metrics import Made
-    from otel_perf.observer._windows import Answers, Percentiles, Snapshot
+    from otel_perf.observer._seen import Percentiles, Snapshot
+    from otel_perf.observer._windows import Answers
     from otel_perf.segment import Segment
 
 _logger = logging.getLogger("otel_perf.observer")

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
 
     from otel_perf.exporters.hdr_log import HdrLog
-    from otel_perf.observer._windows import Observer, Source
+    from otel_perf.observer._seen import Source
+    from otel_perf.observer._windows import Observer
 
 _logger = logging.getLogger("otel_perf.observer")
 
