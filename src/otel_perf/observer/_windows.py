@@ -286,7 +286,9 @@ def _require(setting: str, value: float, accepted: Sequence[float], hint: str = 
 def _unknown(name: str, attributes: Mapping[str, Any] | None, scope: str | None) -> LookupError:
     of = "" if scope is None else f" of scope {scope!r}"
     with_attributes = "" if attributes is None else f" with exactly the attributes {dict(attributes)!r}"
-    return LookupError(f"nothing is observed of {name!r}{of}{with_attributes}: no recording of such a counter or histogram was seen yet")
+    return LookupError(
+        f"nothing is observed of {name!r}{of}{with_attributes}: no recording of such a counter or histogram was seen yet"
+    )
 
 
 def _after_fork_in_child() -> None:
