@@ -12,28 +12,41 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from otel_perf.distro import configure
     from otel_perf.metrics import MeterProvider, memory_usage
+    from otel_perf.observer import Observer, Percentiles, Snapshot, ewma, percentiles, snapshot
     from otel_perf.segment import HistogramSeries, HistogramSnapshot, Segment, SegmentError, find
 
 __all__ = [
     "HistogramSeries",
     "HistogramSnapshot",
     "MeterProvider",
+    "Observer",
+    "Percentiles",
     "Segment",
     "SegmentError",
+    "Snapshot",
     "configure",
+    "ewma",
     "find",
     "memory_usage",
+    "percentiles",
+    "snapshot",
 ]
 
 _HOMES = {
     "HistogramSeries": "otel_perf.segment",
     "HistogramSnapshot": "otel_perf.segment",
     "MeterProvider": "otel_perf.metrics",
+    "Observer": "otel_perf.observer",
+    "Percentiles": "otel_perf.observer",
     "Segment": "otel_perf.segment",
     "SegmentError": "otel_perf.segment",
+    "Snapshot": "otel_perf.observer",
     "configure": "otel_perf.distro",
+    "ewma": "otel_perf.observer",
     "find": "otel_perf.segment",
     "memory_usage": "otel_perf.metrics",
+    "percentiles": "otel_perf.observer",
+    "snapshot": "otel_perf.observer",
 }
 
 

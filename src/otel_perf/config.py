@@ -63,6 +63,7 @@ from otel_perf.environment_variables import (
     OTEL_PERF_SELF_METRICS,
     OTEL_PERF_SERVICE_INSTANCE_ID,
     OTEL_PERF_VIEWS_FILE,
+    OTEL_PERF_WINDOWS,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ __all__ = [
     "OBSERVERS",
     "OTLP_EXPORTERS",
     "PROTOCOLS",
+    "WINDOWS_DEFAULT",
+    "WINDOWS_MAX",
+    "WINDOW_MAX_S",
     "Settings",
     "read",
     "report",
@@ -92,6 +96,9 @@ EXIT_TIMEOUT_DEFAULT = 1000
 EXIT_TIMEOUT_MAX = 2000
 OBSERVERS = ("thread", "process", "off")
 """Who may read the segment and export."""
+WINDOWS_DEFAULT = (1, 10, 60)
+WINDOWS_MAX = 8
+WINDOW_MAX_S = 3600
 EXPORT_INTERVAL_DEFAULT_S = 60.0
 
 _ENDPOINTS = {
@@ -141,6 +148,7 @@ class Settings:
         export_interval_s: Seconds between two exports.
         hdr_log: File that histograms are appended to, or None.
         hdr_log_interval_s: Seconds between its intervals.
+        windows: Seconds of the windows that the observer keeps, shortest first.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -159,6 +167,7 @@ class Settings:
     export_interval_s: float = EXPORT_INTERVAL_DEFAULT_S
     hdr_log: Path | None = None
     hdr_log_interval_s: int = 10
+    windows: tuple[int, ...] = WINDOWS_DEFAULT
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -196,6 +205,7 @@ class Settings:
             export_interval_s=float(interval) / 1000 if _positive(interval) else EXPORT_INTERVAL_DEFAULT_S,
             hdr_log=Path(hdr_log) if hdr_log else None,
             hdr_log_interval_s=_integer(env, OTEL_PERF_HDR_LOG_INTERVAL, 10, 1, 3600),
+            windows=_windows(env),
         )
 
 
@@ -221,6 +231,25 @@ def _integer(env: MutableMapping[str, str], variable: str, default: int, low: in
         return number
     report(variable, text, f"an integer from {low} to {high}", f"using {default}")
     return default
+
+
+def _windows(env: MutableMapping[str, str]) -> tuple[int, ...]:
+    text = read(OTEL_PERF_WINDOWS, env)
+    if not text:
+        return WINDOWS_DEFAULT
+    try:
+        windows = sorted(int(seconds) for seconds in text.split(","))
+    except ValueError:
+        windows = []
+    if (
+        len(set(windows)) == len(windows)
+        and 1 <= len(windows) <= WINDOWS_MAX
+        and 1 <= windows[0] <= windows[-1] <= WINDOW_MAX_S
+    ):
+        return tuple(windows)
+    accepted = f"one to {WINDOWS_MAX} different integers from 1 to {WINDOW_MAX_S}, separated by commas"
+    report(OTEL_PERF_WINDOWS, text, accepted, f"using {','.join(str(seconds) for seconds in WINDOWS_DEFAULT)}")
+    return WINDOWS_DEFAULT
 
 
 def _boolean(env: MutableMapping[str, str], variable: str, *, default: bool) -> bool:

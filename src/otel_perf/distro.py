@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
@@ -16,12 +17,12 @@ from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from otel_perf import _components, _exit, config
+from otel_perf import _components, _exit, config, observer
 from otel_perf._logs import LazyLoggerProvider
 from otel_perf.config import Settings
 from otel_perf.environment_variables import OTEL_PERF_OBSERVER, OTEL_PERF_VIEWS_FILE
 from otel_perf.metrics import MeterProvider
-from otel_perf.observer._readers import readers
+from otel_perf.observer._readers import export_results, readers
 from otel_perf.segment import Segment, default_segment, group_resource, open_default
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _configure_from(file: str, kwargs: Mapping[str, Any]) -> None:
     configure_from(file, replace(settings, observer="thread"), kwargs)
     segment = default_segment()
     if segment is not None:
+        observer.start(segment, settings)
         _start_hdr_log(settings, segment)
 
 
@@ -158,8 +160,9 @@ class _Parts:
         settings = self._observed(segment, names)
         if settings.observer == "process":
             _components.require("metrics", names)
+        made = readers(settings, segment, names, self._arguments) if settings.observer == "thread" else []
         provider = MeterProvider(
-            readers(settings, segment, names, self._arguments) if settings.observer == "thread" else (),
+            made,
             group_resource(settings, self._resource),
             views=views,
             segment=segment,
@@ -170,8 +173,12 @@ class _Parts:
             from otel_perf.metrics._self_metrics import observe_recordings  # noqa: PLC0415 - only who reports pays for it.
 
             observe_recordings(provider)
-            if settings.observer == "thread":
-                provider.report_on_itself()
+        if settings.observer == "thread":
+            observer.start(segment, settings)
+            if settings.self_metrics:
+                self_metrics = provider.report_on_itself()
+                self_metrics.add(observer.self_metrics)
+                self_metrics.add(partial(export_results, made))
         _exit.take(provider)
         set_meter_provider(provider)
         if settings.observer == "process":

@@ -15,6 +15,7 @@ __all__ = [
     "OTEL_PERF_SELF_METRICS",
     "OTEL_PERF_SERVICE_INSTANCE_ID",
     "OTEL_PERF_VIEWS_FILE",
+    "OTEL_PERF_WINDOWS",
 ]
 
 OTEL_PERF_MEMORY_LIMIT = "OTEL_PERF_MEMORY_LIMIT"
@@ -101,4 +102,12 @@ OTEL_PERF_HDR_LOG_INTERVAL = "OTEL_PERF_HDR_LOG_INTERVAL"
 .. envvar:: OTEL_PERF_HDR_LOG_INTERVAL
 
 Seconds between the intervals of ``OTEL_PERF_HDR_LOG``. Default 10, accepted 1 to 3600.
+"""
+
+OTEL_PERF_WINDOWS = "OTEL_PERF_WINDOWS"
+"""
+.. envvar:: OTEL_PERF_WINDOWS
+
+Seconds of the windows that percentiles and rates of the last seconds are kept of, integers separated by commas. Default ``1,10,60``, accepted one to
+eight different ones from 1 to 3600. The longest one decides how much memory they take, at most 1 MiB besides the segment.
 """

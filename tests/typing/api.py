@@ -18,11 +18,17 @@ from otel_perf import (
     HistogramSeries,
     HistogramSnapshot,
     MeterProvider,
+    Observer,
+    Percentiles,
     Segment,
     SegmentError,
+    Snapshot,
     configure,
+    ewma,
     find,
     memory_usage,
+    percentiles,
+    snapshot,
 )
 from otel_perf.config import Settings, read, report, sanitise, set_defaults
 from otel_perf.environment_variables import OTEL_PERF_CARDINALITY_LIMIT, OTEL_PERF_MEMORY_LIMIT, OTEL_PERF_SEGMENT
@@ -39,6 +45,7 @@ from otel_perf.metrics import (
     Meter,
     UpDownCounter,
 )
+from otel_perf.observer import Average, ObservedSeries, start
 from otel_perf.segment import default_segment, open_default
 
 
@@ -165,6 +172,23 @@ def snapshots(series: HistogramSeries) -> None:
     assert_type(snapshot.slots(), list[tuple[int, int, int]])
     assert_type(snapshot.explicit([0.1, 1]), list[int])
     assert_type(snapshot.exponential(max_size=40, max_scale=5), tuple[int, int, int, list[int]])
+
+
+def windows(segment: Segment) -> None:
+    """The observer is asked for windows and averages, by hand or through the package."""
+    observer = Observer(segment, windows=(5, 60), taus=[10], memory_limit=1 << 20)
+    assert_type(observer.start(), None)
+    assert_type(observer.tick(1), bool)
+    assert_type(start(segment, Settings()), Observer)
+    assert_type(percentiles("x", {"a": 1}, window=10, scope="s"), Percentiles)
+    found = observer.percentiles("x")
+    assert_type((found.p99, found.max, found.mean), tuple[float | None, float | None, float | None])
+    assert_type((found.count, found.rate, found.seconds), tuple[float, float, float])
+    assert_type(ewma("x", tau=900, of="mean"), float | None)
+    assert_type(snapshot(), Snapshot)
+    assert_type(observer.snapshot().series, tuple[ObservedSeries, ...])
+    assert_type(snapshot().series[0].averages, tuple[Average, ...])
+    ewma("x", of="p99")  # type: ignore[arg-type]
 
 
 def settings() -> None:

@@ -46,6 +46,10 @@ RIGHT: list[tuple[str, str, str, Any]] = [
     ("OTEL_PERF_HDR_LOG", "", "hdr_log", None),
     ("OTEL_PERF_HDR_LOG_INTERVAL", "1", "hdr_log_interval_s", 1),
     ("OTEL_PERF_HDR_LOG_INTERVAL", "3600", "hdr_log_interval_s", 3600),
+    ("OTEL_PERF_WINDOWS", "5", "windows", (5,)),
+    ("OTEL_PERF_WINDOWS", " 60, 1 ,3600", "windows", (1, 60, 3600)),
+    ("OTEL_PERF_WINDOWS", "1,2,3,4,5,6,7,8", "windows", (1, 2, 3, 4, 5, 6, 7, 8)),
+    ("OTEL_PERF_WINDOWS", " ", "windows", (1, 10, 60)),
     ("OTEL_SERVICE_NAME", "shop", "service_name", "shop"),
     ("OTEL_SERVICE_NAME", "", "service_name", ""),
     ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0", "prometheus_host", "0.0.0.0"),
@@ -109,6 +113,15 @@ def test_a_wrong_observer_is_one_line_and_a_thread(caplog: pytest.LogCaptureFixt
     assert Settings.from_environment({"OTEL_PERF_OBSERVER": "Process"}) == DEFAULTS
     assert caplog.messages == [
         "OTEL_PERF_OBSERVER='Process' is not accepted (accepted: thread, process, off); using thread"
+    ]
+
+
+@pytest.mark.parametrize("value", ["0", "3601", "-1", "1,1", "1,,2", "1.5", "1s", "1,2,3,4,5,6,7,8,9", ","])
+def test_wrong_windows_are_one_line_and_the_default(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Seconds that are none, out of range, twice the same or too many are one line, and none of them is taken."""
+    assert Settings.from_environment({"OTEL_PERF_WINDOWS": value}) == DEFAULTS
+    assert caplog.messages == [
+        f"OTEL_PERF_WINDOWS={value!r} is not accepted (accepted: one to 8 different integers from 1 to 3600, separated by commas); using 1,10,60"
     ]
 
 

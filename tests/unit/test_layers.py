@@ -53,6 +53,7 @@ CORE_USERS = {
     "otel_perf.metrics._consumer",
     "otel_perf.metrics._instruments",
     "otel_perf.metrics._views",
+    "otel_perf.observer._windows",
     "otel_perf.segment",
 }
 
@@ -163,9 +164,18 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.observer": set(),
     "otel_perf.observer._channel": set(),
     "otel_perf.observer._launch": set(),
+    "otel_perf.observer._seen": set(),
+    "otel_perf.observer._windows": {"otel_perf.config", "otel_perf.observer", "otel_perf.observer._seen"},
+    "otel_perf.observer._default": {
+        "otel_perf.observer",
+        "otel_perf.observer._process",
+        "otel_perf.observer._windows",
+    },
+    "otel_perf.observer._asked": {"otel_perf.observer._channel", "otel_perf.observer._windows"},
     "otel_perf.observer._process": {
         "otel_perf.metrics._readers",
         "otel_perf.observer",
+        "otel_perf.observer._asked",
         "otel_perf.observer._channel",
         "otel_perf.observer._launch",
     },
@@ -181,7 +191,9 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.exporters",
         "otel_perf.exporters.hdr_log",
         "otel_perf.metrics",
+        "otel_perf.observer._asked",
         "otel_perf.observer._channel",
+        "otel_perf.observer._default",
         "otel_perf.observer._readers",
         "otel_perf.segment",
     },

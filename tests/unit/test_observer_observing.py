@@ -120,8 +120,39 @@ def test_questions_are_answered(observation: Observation, application: tuple[Cha
     error = heard(application)
 
     assert (status["answer"], error["answer"]) == (5, 6)
-    assert status["value"] == json.loads(json.dumps(observation.segment.status()))
+    assert json.loads(status["piece"]) == json.loads(json.dumps(observation.segment.status()))
+    assert status["left"] == 0
     assert error["error"] == "KeyError: 'nonsense'"
+
+
+def test_a_long_answer_comes_in_pieces(
+    observation: Observation, application: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a packet of its own, whatever the text, so that what others say between them is heard as well."""
+    text = '"\\' * _observing._PIECE
+    monkeypatch.setitem(_observing.METHODS, "long", lambda _observation: text)
+    application[0].say(ask=1, method="long")
+    answers = [heard(application)]
+    observation._channel.say(collect=7)
+    others: list[dict[str, Any]] = []
+    while answers[-1]["left"]:
+        message = heard(application)
+        (answers if "answer" in message else others).append(message)
+
+    assert others in ([], [{"collect": 7}])
+    assert others or heard(application) == {"collect": 7}
+    assert json.loads("".join(answer["piece"] for answer in answers)) == text
+    assert max(len(json.dumps(answer)) for answer in answers) < 65_536
+
+
+def test_windows_that_are_not_there_yet_are_an_error(
+    observation: Observation, application: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks before the observer observes is told so, after a short wait."""
+    monkeypatch.setattr(_observing, "_ANSWER_ROOM_S", 0.01)
+    application[0].say(ask=1, method="snapshot", arguments={"percentiles": [50.0]})
+
+    assert heard(application)["error"] == "RuntimeError: the observer process does not observe yet"
 
 
 def test_a_goodbye_is_an_orderly_end(observation: Observation, application: tuple[Channel, Channel]) -> None:

@@ -189,9 +189,27 @@ def answering(process: ObserverProcess, peer: Peer, **answer: Any) -> threading.
 
 def test_a_question_is_answered(process: ObserverProcess, peer: Peer) -> None:
     """The value of the answer comes back."""
-    thread = answering(process, peer, value={"p99": 0.5})
+    thread = answering(process, peer, piece='{"p99": 0.5}')
 
     assert process.ask("percentiles", timeout_s=20, name="x") == {"p99": 0.5}
+    thread.join()
+
+
+def test_an_answer_in_pieces_is_put_together(process: ObserverProcess, peer: Peer) -> None:
+    """It is complete when nothing is left, also if something else is said meanwhile."""
+
+    def answer_it() -> None:
+        peer.channel.hear()
+        question = peer.channel.hear()
+        assert question is not None
+        act(process, peer, answer=question["ask"], piece="[1, ", left=1)
+        act(process, peer, log=[logging.DEBUG, "meanwhile"])
+        act(process, peer, answer=question["ask"], piece="2]", left=0)
+
+    thread = threading.Thread(target=answer_it)
+    thread.start()
+
+    assert process.ask("snapshot", timeout_s=20) == [1, 2]
     thread.join()
 
 
@@ -207,7 +225,7 @@ def test_a_question_without_an_answer_ends_in_time(process: ObserverProcess, pee
     """An observer that does not answer, an answer that is late, and one to nothing do no harm."""
     with pytest.raises(RuntimeError, match="has not answered 'status' within"):
         process.ask("status", timeout_s=0.01)
-    act(process, peer, answer=1, value=5)
+    act(process, peer, answer=1, piece="5")
     process._channel = None
 
     with pytest.raises(RuntimeError, match="no observer process"):
@@ -216,7 +234,7 @@ def test_a_question_without_an_answer_ends_in_time(process: ObserverProcess, pee
 
 def test_a_flush_asks_the_observer(process: ObserverProcess, peer: Peer, provider: MeterProvider) -> None:
     """`force_flush` of the provider tells whether the observer has exported in time."""
-    thread = answering(process, peer, value=True)
+    thread = answering(process, peer, piece="true")
     assert provider.force_flush(20_000)
     thread.join()
 

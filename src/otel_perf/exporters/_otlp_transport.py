@@ -86,7 +86,12 @@ class Transport:
 
     Args:
         exporter: The stock exporter.
+
+    Attributes:
+        exporter_name: Entry point name of the exporter.
     """
+
+    exporter_name: str
 
     def __init__(self, exporter: Any) -> None:
         self._exporter = exporter
@@ -126,6 +131,8 @@ class Transport:
 
 class GrpcTransport(Transport):
     """Over gRPC: the exporter's stubs, also those that it makes when it connects again, let bytes pass and show what is answered."""
+
+    exporter_name = "otlp_proto_grpc"
 
     def __init__(self, exporter: Any) -> None:
         super().__init__(exporter)
@@ -195,6 +202,8 @@ class _WatchedChannel:
 
 class HttpTransport(Transport):
     """Over HTTP: stands between the exporter's client and its transport, whose answers it bounds where that is the one of requests."""
+
+    exporter_name = "otlp_proto_http"
 
     def __init__(self, exporter: Any) -> None:
         super().__init__(exporter)

@@ -95,6 +95,11 @@ class OtlpMetricReader(PeriodicExportingMetricReader):
         self._retry_after = 0.0
         self._results = dict.fromkeys(("ok", "failed", "exported", "rejected", "dropped"), 0)
 
+    @property
+    def exporter_name(self) -> str:
+        """Entry point name of the exporter."""
+        return self._transport.exporter_name
+
     def results(self) -> dict[str, int]:
         """What became of the exports since this process began.
 

@@ -54,11 +54,14 @@ class SelfMetrics:
         self._sources.append(source)
 
     def __call__(self) -> list[Made]:
-        """Returns what `_core.Collector.collect` takes as `made`."""
-        made = [*_of(self._segment)]
+        """Returns what `_core.Collector.collect` takes as `made`: each metric once, with the points of all sources that have some."""
+        made = {metric[0]: metric for metric in _of(self._segment)}
         for source in self._sources:
-            made += source()
-        return made
+            for name, description, unit, kind, values in source():
+                known = made.get(name)
+                before = known[4] if known is not None else []
+                made[name] = (name, description, unit, kind, [*before, *values])
+        return list(made.values())
 
 
 def _of(segment: Segment) -> Iterator[Made]:

@@ -13,7 +13,7 @@
 | `readers` | what its readers prefer |
 | `collect` | the application is to run its callbacks now; the number comes back in `collected` |
 | `log` | level and text of a log line |
-| `answer` | to the question with this number: `value` or `error` |
+| `answer` | to the question with this number: `error`, or a `piece` of the value's JSON and how many are `left` |
 
 Each packet is a piece of a line, so that messages of several threads do not mix as long as they are short.
 """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,11 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_perf.config import Settings
 from otel_perf.metrics import MeterProvider
+from otel_perf.observer._asked import ANSWERS
 from otel_perf.observer._channel import Channel, read
-from otel_perf.observer._readers import readers
+from otel_perf.observer._default import self_metrics as of_the_observer
+from otel_perf.observer._default import start
+from otel_perf.observer._readers import export_results, readers
 from otel_perf.segment import Segment
 
 if TYPE_CHECKING:
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
 
     from otel_perf.exporters.hdr_log import HdrLog
+    from otel_perf.observer._seen import Source
+    from otel_perf.observer._windows import Observer
 
 _logger = logging.getLogger("otel_perf.observer")
 
@@ -38,6 +45,8 @@ _ANSWER_ROOM_S = 1.0
 _LAST_EXPORT_S = 10.0
 _UNSEEN_MAX = 4
 _LINE_MAX = 8_192
+# Short enough for one packet also if each character is escaped.
+_PIECE = 30_000
 
 
 class Observation:
@@ -57,6 +66,7 @@ class Observation:
         self._last_asked = self._last_answered = 0
         self._readers: list[MetricReader] = []
         self._provider: MeterProvider | None = None
+        self._observer: Observer | None = None
         self._ready = threading.Event()
         self.segment = Segment.attach(path)
 
@@ -80,8 +90,11 @@ class Observation:
         provider = MeterProvider(self._readers, resource, shutdown_on_exit=False, segment=self.segment, _settings=own)
         self._provider = provider
         provider._consumer.refresh_by(self._refresh)
+        self._observer = start(self.segment, own)
         if settings.self_metrics:
-            provider.report_on_itself()
+            self_metrics = provider.report_on_itself()
+            self_metrics.add(of_the_observer)
+            self_metrics.add(partial(export_results, self._readers))
         set_meter_provider(provider)
         log = self._start_hdr_log(settings, from_start=hello["first"])
         self._ready.set()
@@ -108,6 +121,17 @@ class Observation:
         deadline = monotonic() + within_s
         self._ready.wait(within_s)
         return self._provider is not None and self._provider.force_flush((deadline - monotonic()) * 1000)
+
+    def windows(self) -> Source:
+        """The windows, as soon as there are any.
+
+        Raises:
+            RuntimeError: There are none yet.
+        """
+        self._ready.wait(_ANSWER_ROOM_S)
+        if self._observer is None:
+            raise RuntimeError("the observer process does not observe yet")
+        return self._observer._source()
 
     def close(self) -> None:
         """Gives leadership back and removes the segment's file if nobody else uses it."""
@@ -159,7 +183,15 @@ class Observation:
         except Exception as error:
             self._channel.say(answer=number, error=f"{type(error).__name__}: {error}")
         else:
-            self._channel.say(wait_s=_ANSWER_ROOM_S, answer=number, value=value)
+            self._say_in_pieces(number, json.dumps(value, default=str))
+
+    def _say_in_pieces(self, number: int, text: str) -> None:
+        """Says an answer in messages of one packet each, between which other threads may say something."""
+        for at in range(0, len(text), _PIECE):
+            left = (len(text) - at - 1) // _PIECE
+            piece = text[at : at + _PIECE]
+            if not self._channel.say(wait_s=_ANSWER_ROOM_S, answer=number, piece=piece, left=left):
+                return
 
     def _refresh(self, timeout_s: float) -> None:
         """Has the application run its callbacks, and waits for it. One that did not answer is not waited for again until it does."""
@@ -217,7 +249,12 @@ class Observation:
             _logger.warning("The last metrics are not exported within %g s", _LAST_EXPORT_S)
 
 
+def _asks(question: str) -> Callable[..., Any]:
+    return lambda observation, **arguments: ANSWERS[question](observation.windows(), **arguments)
+
+
 METHODS: dict[str, Callable[..., Any]] = {
+    **{question: _asks(question) for question in ANSWERS},
     "status": lambda observation: observation.segment.status(),
     "flush": Observation.flush,
 }

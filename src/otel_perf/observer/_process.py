@@ -7,6 +7,7 @@ made the segment. The others run their callbacks at each export interval, so tha
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 from _thread import allocate_lock, start_new_thread
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_perf.metrics._readers import ReaderOptions
 from otel_perf.observer import _launch
+from otel_perf.observer._asked import AskedWindows
 from otel_perf.observer._channel import Channel, written
 
 if TYPE_CHECKING:
@@ -67,6 +69,9 @@ class ObserverProcess:
         provider: Whose segment is observed and whose callbacks run.
         exporters: Entry point names of the metrics exporters.
         settings: The settings of the application.
+
+    Attributes:
+        windows: What the observer has seen in the last seconds.
     """
 
     def __init__(self, provider: MeterProvider, exporters: list[str], settings: Settings) -> None:
@@ -91,6 +96,7 @@ class ObserverProcess:
         # Whether no observer has logged before the next one that is started here.
         self._is_first = str(provider.segment.path) != settings.segment_path
         self._questions = count(1)
+        self.windows = AskedWindows(self.ask, settings.windows)
         self._asked: dict[int, tuple[Any, list[dict[str, Any]]]] = {}
 
     def begin(self) -> None:
@@ -120,7 +126,9 @@ class ObserverProcess:
         """
         channel = self._channel
         if channel is None:
-            raise RuntimeError("no observer process listens to this process")
+            raise RuntimeError(
+                "no observer process listens to this process: it listens to the one that started it, as a rule the first of the group"
+            )
         number = next(self._questions)
         waiting = allocate_lock()
         waiting.acquire()
@@ -134,7 +142,7 @@ class ObserverProcess:
             del self._asked[number]
         if "error" in answers[0]:
             raise RuntimeError(f"the observer process answered {method!r} with {answers[0]['error']}")
-        return answers[0]["value"]
+        return json.loads("".join(answer["piece"] for answer in answers))
 
     def flush(self, timeout_s: float) -> bool:
         """Has the observer collect and export now. A worker without a channel only has its callbacks report; the observer finds the rest in the segment.
@@ -242,7 +250,8 @@ class ObserverProcess:
             waiting, answers = self._asked.get(message["answer"], (None, []))
             if waiting is not None:
                 answers.append(message)
-                waiting.release()
+                if not message.get("left"):
+                    waiting.release()
 
     def _after_fork_in_child(self) -> None:
         # First a lane, so that the observer sees a worker once the channel has ended.

@@ -9,13 +9,15 @@ from opentelemetry.sdk.metrics.export import MetricReader
 from otel_perf import _components
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from otel_perf.config import Settings
+    from otel_perf.metrics._self_metrics import Made, Value
     from otel_perf.segment import Segment
 
 PROMETHEUS = "prometheus"
 """Entry point name of the exporter that is an endpoint."""
+_OF_REQUESTS = ("ok", "failed")
 
 
 def readers(
@@ -52,3 +54,29 @@ def readers(
         exporter = kind(**given)
         made.append(exporter if isinstance(exporter, MetricReader) else otlp.reader(exporter))
     return made
+
+
+def export_results(made: Iterable[MetricReader]) -> list[Made]:
+    """The ``otel_perf.export.*`` metrics of readers that count what became of their exports, a source for `SelfMetrics.add`.
+
+    Args:
+        made: Readers; those that count nothing are left out.
+
+    Returns:
+        Requests and data points, with the entry point name of the exporter and the result.
+    """
+    requests: list[Value] = []
+    points: list[Value] = []
+    for reader in made:
+        exporter = getattr(reader, "exporter_name", None)
+        if exporter is None or not hasattr(reader, "results"):
+            continue
+        for result, count in reader.results().items():
+            values = requests if result in _OF_REQUESTS else points
+            values.append(({"exporter": exporter, "result": result}, count))
+    if not requests:
+        return []
+    return [
+        ("otel_perf.export.requests", "Export requests by result", "{request}", "ObservableCounter", requests),
+        ("otel_perf.export.points", "Data points by what became of them", "{point}", "ObservableCounter", points),
+    ]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
+import otel_perf
 from otel_perf.segment import default_segment
 
 METER = metrics.get_meter("app")
@@ -127,6 +130,49 @@ def flushes() -> None:
     until_the_input_ends()
 
 
+def asks() -> None:
+    """Records until that is in a window, and says what it is told of it, also of 600 series; or says the error if nobody observes."""
+    size = METER.create_histogram("app.size", "By")
+    many = METER.create_counter("app.many")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        size.record(7, {"a": 1, "raw": b"\x00"})
+        for number in range(600):
+            many.add(1, {"number": number})
+        time.sleep(0.05)
+        try:
+            found = otel_perf.percentiles("app.size", {"a": 1, "raw": b"\x00"})
+        except LookupError:
+            continue
+        except RuntimeError as error:
+            if "does not observe yet" in str(error):
+                continue
+            print(error)
+            break
+        if found.count:
+            print(json.dumps(_told(found), default=str))
+            break
+    until_the_input_ends()
+
+
+def _told(one: otel_perf.Percentiles) -> dict[str, Any]:
+    snapshot = otel_perf.snapshot()
+    try:
+        otel_perf.ewma("app.nothing")
+    except LookupError as error:
+        unknown = f"{type(error).__name__}: {error}"
+    else:
+        unknown = "known"
+    return {
+        "one": asdict(one),
+        "rate": otel_perf.ewma("app.size", tau=10),
+        "mean": otel_perf.ewma("app.size", tau=10, of="mean"),
+        "snapshot": asdict(snapshot),
+        "many": sum(series.name == "app.many" for series in snapshot.series),
+        "unknown": unknown,
+    }
+
+
 def aborts() -> None:
     """Ends with neither exit handlers nor a goodbye."""
     count()
@@ -144,6 +190,7 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
     "starts": starts,
     "executes": executes,
     "flushes": flushes,
+    "asks": asks,
     "aborts": aborts,
 }
 

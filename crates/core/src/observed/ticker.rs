@@ -51,6 +51,9 @@ impl Ticker {
             *self.shared.is_stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
             self.shared.stopped.notify_all();
             let _ = thread.join();
+        } else {
+            // Not even dropped, which detaches: a thread of the child may have the memory, and so the number, of the one that is gone.
+            std::mem::forget(thread);
         }
     }
 
