@@ -43,7 +43,7 @@ impl Quantiles {
     pub fn family(&self, segment: &Segment, of: &Metric, limit: usize, time_unix_ns: u64) -> Option<Metric> {
         let name = of.name.to_lowercase();
         if !self
-            .names
+            .patterns
             .iter()
             .any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
         {
