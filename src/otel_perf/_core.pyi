@@ -275,6 +275,27 @@ class HistogramSnapshot:
         """Scale, zero count, offset and counts of an OpenTelemetry exponential histogram at the finest scale that fits."""
 
 @final
+class Quantiles:
+    """Quantiles as gauges beside histograms, for `Collector`.
+
+    There is a family ``<name>.quantile`` with an attribute ``quantile``, of the series that recorded in the window. It has at most as many points as the reader's cardinality limit; one set of them stands for all series that find no room.
+
+    Args:
+        windows: Where they come from, at least as long as the window. In a forked child nothing comes from a parent's.
+        quantiles: 0 to 1.
+        window: Seconds.
+        patterns: Names of the histograms, with ``*`` and ``?``; case does not matter.
+
+    Raises:
+        ValueError: A quantile is not accepted.
+        RuntimeError: The windows are a parent's.
+    """
+
+    def __new__(
+        cls, windows: Windows, quantiles: Sequence[float], window: float, patterns: Sequence[str]
+    ) -> Quantiles: ...
+
+@final
 class Windows:
     """Trailing windows and moving averages of the counters and histograms of a segment.
 
@@ -544,6 +565,7 @@ class Collector:
         reader: int,
         since_ns: int,
         made: Sequence[tuple[str, str, str, str, list[tuple[Mapping[str, Any], float]]]] = ...,
+        quantiles: Quantiles | None = None,
     ) -> tuple[int, list[tuple[int | None, str, str, str, str, bool, bool, list[tuple[Any, ...]]]]]:
         """Time and metrics of a reader; the scan runs without the GIL.
 
@@ -552,6 +574,7 @@ class Collector:
             since_ns: Reports of this process's callbacks that are older are left out.
             made: What is made at collection and not recorded, in the scope ``otel_perf``: name, description, unit, class name of the kind (an
                 observable one), and values by attributes, those of sums since the segment was made.
+            quantiles: Quantiles that leave beside the histograms.
 
         Returns:
             Time in nanoseconds since the epoch, and for each metric the number of its stream (None for those of `made`), the shape of its points
@@ -571,6 +594,7 @@ class Collector:
         resource: Mapping[str, Any],
         constant: Mapping[str, Any],
         made: Sequence[tuple[str, str, str, str, list[tuple[Mapping[str, Any], float]]]] = ...,
+        quantiles: Quantiles | None = None,
     ) -> bytes:
         """The metrics of a reader as a scrape gets them; scan and encoding run without the GIL.
 
@@ -585,6 +609,7 @@ class Collector:
             resource: Attributes of the resource, for ``target_info``.
             constant: Those of them that all series get as labels.
             made: As of `collect`.
+            quantiles: As of `collect`.
 
         Returns:
             The body of the answer.
@@ -600,6 +625,7 @@ class Collector:
         attributes: Mapping[str, Any],
         schema_url: str,
         made: Sequence[tuple[str, str, str, str, list[tuple[Mapping[str, Any], float]]]] = ...,
+        quantiles: Quantiles | None = None,
     ) -> tuple[bytes, int, int]:
         """What `collect` answers, as an OTLP ``ExportMetricsServiceRequest``; scan and encoding run without the GIL.
 
@@ -611,6 +637,7 @@ class Collector:
             attributes: Attributes of the resource, clean.
             schema_url: Schema URL of the resource, empty if it has none.
             made: As of `collect`.
+            quantiles: As of `collect`.
 
         Returns:
             The bytes, the number of data points, and how many of these are deltas.

@@ -59,10 +59,14 @@ from otel_perf.environment_variables import (
     OTEL_PERF_MEMORY_LIMIT,
     OTEL_PERF_OBSERVER,
     OTEL_PERF_OBSERVER_LOG,
+    OTEL_PERF_QUANTILE_INSTRUMENTS,
+    OTEL_PERF_QUANTILE_WINDOW,
+    OTEL_PERF_QUANTILES,
     OTEL_PERF_SEGMENT,
     OTEL_PERF_SELF_METRICS,
     OTEL_PERF_SERVICE_INSTANCE_ID,
     OTEL_PERF_VIEWS_FILE,
+    OTEL_PERF_WINDOW_MEMORY_LIMIT,
     OTEL_PERF_WINDOWS,
 )
 
@@ -81,6 +85,7 @@ __all__ = [
     "WINDOWS_DEFAULT",
     "WINDOWS_MAX",
     "WINDOW_MAX_S",
+    "WINDOW_MEMORY_LIMIT_DEFAULT",
     "Settings",
     "read",
     "report",
@@ -99,6 +104,8 @@ OBSERVERS = ("thread", "process", "off")
 WINDOWS_DEFAULT = (1, 10, 60)
 WINDOWS_MAX = 8
 WINDOW_MAX_S = 3600
+WINDOW_MEMORY_LIMIT_DEFAULT = 4_194_304
+QUANTILE_WINDOW_DEFAULT_S = 60
 EXPORT_INTERVAL_DEFAULT_S = 60.0
 
 _ENDPOINTS = {
@@ -149,6 +156,10 @@ class Settings:
         hdr_log: File that histograms are appended to, or None.
         hdr_log_interval_s: Seconds between its intervals.
         windows: Seconds of the windows that the observer keeps, shortest first.
+        window_memory_limit: Bytes that they may take.
+        quantiles: Quantiles that are exported as gauges, from 0 to 1.
+        quantile_instruments: Names of the histograms of which they are, with ``*`` and ``?``.
+        quantile_window_s: Seconds of the window of which they are, if the longest of the windows has so many.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -168,6 +179,10 @@ class Settings:
     hdr_log: Path | None = None
     hdr_log_interval_s: int = 10
     windows: tuple[int, ...] = WINDOWS_DEFAULT
+    window_memory_limit: int = WINDOW_MEMORY_LIMIT_DEFAULT
+    quantiles: tuple[float, ...] = ()
+    quantile_instruments: tuple[str, ...] = ("*",)
+    quantile_window_s: int = QUANTILE_WINDOW_DEFAULT_S
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -184,6 +199,8 @@ class Settings:
         # What is not accepted was reported with the other standard variables.
         interval = read(OTEL_METRIC_EXPORT_INTERVAL, env)
         hdr_log = read(OTEL_PERF_HDR_LOG, env)
+        windows = _windows(env)
+        instruments = read(OTEL_PERF_QUANTILE_INSTRUMENTS, env)
         return Settings(
             memory_limit=_integer(
                 env, OTEL_PERF_MEMORY_LIMIT, MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MIN, MEMORY_LIMIT_MAX
@@ -205,7 +222,13 @@ class Settings:
             export_interval_s=float(interval) / 1000 if _positive(interval) else EXPORT_INTERVAL_DEFAULT_S,
             hdr_log=Path(hdr_log) if hdr_log else None,
             hdr_log_interval_s=_integer(env, OTEL_PERF_HDR_LOG_INTERVAL, 10, 1, 3600),
-            windows=_windows(env),
+            windows=windows,
+            window_memory_limit=_integer(
+                env, OTEL_PERF_WINDOW_MEMORY_LIMIT, WINDOW_MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MIN // 2, MEMORY_LIMIT_MAX
+            ),
+            quantiles=_quantiles(env),
+            quantile_instruments=tuple(name.strip() for name in instruments.split(",")) if instruments else ("*",),
+            quantile_window_s=_integer(env, OTEL_PERF_QUANTILE_WINDOW, QUANTILE_WINDOW_DEFAULT_S, 1, windows[-1]),
         )
 
 
@@ -250,6 +273,20 @@ def _windows(env: MutableMapping[str, str]) -> tuple[int, ...]:
     accepted = f"one to {WINDOWS_MAX} different integers from 1 to {WINDOW_MAX_S}, separated by commas"
     report(OTEL_PERF_WINDOWS, text, accepted, f"using {','.join(str(seconds) for seconds in WINDOWS_DEFAULT)}")
     return WINDOWS_DEFAULT
+
+
+def _quantiles(env: MutableMapping[str, str]) -> tuple[float, ...]:
+    text = read(OTEL_PERF_QUANTILES, env)
+    if not text:
+        return ()
+    try:
+        quantiles = sorted({float(quantile) for quantile in text.split(",")})
+    except ValueError:
+        quantiles = [-1.0]
+    if all(0 <= quantile <= 1 for quantile in quantiles):
+        return tuple(quantiles)
+    report(OTEL_PERF_QUANTILES, text, "numbers from 0 to 1, separated by commas", "exporting none")
+    return ()
 
 
 def _boolean(env: MutableMapping[str, str], variable: str, *, default: bool) -> bool:

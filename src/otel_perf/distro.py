@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry._logs import get_logger_provider, set_logger_provider
 from opentelemetry.instrumentation.distro import BaseDistro  # type: ignore[attr-defined]
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR
-from opentelemetry.metrics import set_meter_provider
+from opentelemetry.metrics import get_meter_provider, set_meter_provider
 from opentelemetry.sdk.environment_variables import OTEL_CONFIG_FILE
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -87,10 +87,29 @@ def _configure_from(file: str, kwargs: Mapping[str, Any]) -> None:
     if settings.observer != "thread":
         _not_observed_by(settings, f"the readers are those of {OTEL_CONFIG_FILE}")
     configure_from(file, replace(settings, observer="thread"), kwargs)
+    provider = get_meter_provider()
     segment = default_segment()
-    if segment is not None:
-        observer.start(segment, settings)
-        _start_hdr_log(settings, segment)
+    if segment is not None and isinstance(provider, MeterProvider):
+        _report_recordings(settings, provider)
+        _observe(settings, segment, provider)
+
+
+def _report_recordings(settings: Settings, provider: MeterProvider) -> None:
+    if settings.self_metrics:
+        from otel_perf.metrics._self_metrics import observe_recordings  # noqa: PLC0415 - only who reports pays for it.
+
+        observe_recordings(provider)
+
+
+def _observe(settings: Settings, segment: Segment, provider: MeterProvider) -> None:
+    """Observes in threads of this process."""
+    observer.start(segment, settings)
+    observer.quantiles(provider, settings)
+    if settings.self_metrics:
+        self_metrics = provider.report_on_itself()
+        self_metrics.add(observer.self_metrics)
+        self_metrics.add(partial(export_results, list(provider._consumer._readers)))
+    _start_hdr_log(settings, segment)
 
 
 def _not_observed_by(settings: Settings, reason: str) -> None:
@@ -160,25 +179,15 @@ class _Parts:
         settings = self._observed(segment, names)
         if settings.observer == "process":
             _components.require("metrics", names)
-        made = readers(settings, segment, names, self._arguments) if settings.observer == "thread" else []
         provider = MeterProvider(
-            made,
+            readers(settings, segment, names, self._arguments) if settings.observer == "thread" else (),
             group_resource(settings, self._resource),
             views=views,
             segment=segment,
             _settings=settings,
             _meter_configurator=self._kwargs.get("meter_configurator") or _components.scope_configurator("meter"),
         )
-        if settings.self_metrics:
-            from otel_perf.metrics._self_metrics import observe_recordings  # noqa: PLC0415 - only who reports pays for it.
-
-            observe_recordings(provider)
-        if settings.observer == "thread":
-            observer.start(segment, settings)
-            if settings.self_metrics:
-                self_metrics = provider.report_on_itself()
-                self_metrics.add(observer.self_metrics)
-                self_metrics.add(partial(export_results, made))
+        _report_recordings(settings, provider)
         _exit.take(provider)
         set_meter_provider(provider)
         if settings.observer == "process":
@@ -188,7 +197,7 @@ class _Parts:
         elif settings.observer == "off":
             segment.resign()
         else:
-            _start_hdr_log(settings, segment)
+            _observe(settings, segment, provider)
 
     def _observed(self, segment: Segment, exporters: list[str]) -> Settings:
         """The settings, with a thread as the observer where a process cannot be."""

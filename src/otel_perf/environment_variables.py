@@ -11,11 +11,15 @@ __all__ = [
     "OTEL_PERF_MEMORY_LIMIT",
     "OTEL_PERF_OBSERVER",
     "OTEL_PERF_OBSERVER_LOG",
+    "OTEL_PERF_QUANTILES",
+    "OTEL_PERF_QUANTILE_INSTRUMENTS",
+    "OTEL_PERF_QUANTILE_WINDOW",
     "OTEL_PERF_SEGMENT",
     "OTEL_PERF_SELF_METRICS",
     "OTEL_PERF_SERVICE_INSTANCE_ID",
     "OTEL_PERF_VIEWS_FILE",
     "OTEL_PERF_WINDOWS",
+    "OTEL_PERF_WINDOW_MEMORY_LIMIT",
 ]
 
 OTEL_PERF_MEMORY_LIMIT = "OTEL_PERF_MEMORY_LIMIT"
@@ -110,4 +114,34 @@ OTEL_PERF_WINDOWS = "OTEL_PERF_WINDOWS"
 
 Seconds of the windows that percentiles and rates of the last seconds are kept of, integers separated by commas. Default ``1,10,60``, accepted one to
 eight different ones from 1 to 3600. The longest one decides how much memory they take, at most 1 MiB besides the segment.
+"""
+
+OTEL_PERF_WINDOW_MEMORY_LIMIT = "OTEL_PERF_WINDOW_MEMORY_LIMIT"
+"""
+.. envvar:: OTEL_PERF_WINDOW_MEMORY_LIMIT
+
+Bytes that the windows may take, besides a copy of the segment's slots. Default 4194304, accepted 65536 to 1073741824. 1,000 histograms with 20 recordings a
+second take 2.7 MB for a minute. Where it does not suffice, windows lose precision, and then the oldest seconds.
+"""
+
+OTEL_PERF_QUANTILES = "OTEL_PERF_QUANTILES"
+"""
+.. envvar:: OTEL_PERF_QUANTILES
+
+Quantiles from 0 to 1, separated by commas, that every exporter gets as gauges beside the histograms: ``<name>.quantile`` with an attribute
+``quantile``. Not set: none. They cannot be merged; what is to be merged is the histogram.
+"""
+
+OTEL_PERF_QUANTILE_INSTRUMENTS = "OTEL_PERF_QUANTILE_INSTRUMENTS"
+"""
+.. envvar:: OTEL_PERF_QUANTILE_INSTRUMENTS
+
+Names of the histograms with such gauges, separated by commas, with ``*`` for anything and ``?`` for one character. Default ``*``.
+"""
+
+OTEL_PERF_QUANTILE_WINDOW = "OTEL_PERF_QUANTILE_WINDOW"
+"""
+.. envvar:: OTEL_PERF_QUANTILE_WINDOW
+
+Seconds of the trailing window that the gauges are of. Default 60, or the longest of ``OTEL_PERF_WINDOWS`` if that is less; accepted 1 to the longest.
 """

@@ -10,6 +10,7 @@ import pytest
 from tests.peers.observers import ENVIRONMENT, application
 from tests.peers.otlp import RECEIVERS
 from tests.peers.program import run
+from tests.peers.prometheus import free_port, scrape_when
 
 NO_EXPORT = {"OTEL_METRICS_EXPORTER": "none"}
 
@@ -97,3 +98,19 @@ def test_a_configuration_file_has_windows_too(tmp_path: Any) -> None:
     done = run("-c", CONFIGURED_BY_FILE, wrapper=False, OTEL_CONFIG_FILE=str(file))
 
     assert (done.out, done.err) == ("True\n", "")
+
+
+@pytest.mark.parametrize("mode", ["thread", "process"])
+def test_a_program_exports_quantiles(mode: str) -> None:
+    """With quantiles in the environment its endpoint has them as gauges beside the histogram, whoever observes."""
+    port = free_port()
+    with application(
+        "pulses", OTEL_PERF_OBSERVER=mode, OTEL_EXPORTER_PROMETHEUS_PORT=str(port), OTEL_PERF_QUANTILES="0.5,0.9"
+    ) as running:
+        found = scrape_when(
+            f"http://localhost:{port}/metrics", lambda scrape: "app_size_quantile_bytes" in scrape.text, 20
+        )
+        running.end()
+
+    assert {value for (name, _), value in found.samples.items() if name == "app_size_quantile_bytes"} == {7}
+    assert found.total("app_size_bytes_count") >= 1

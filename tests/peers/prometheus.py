@@ -52,11 +52,18 @@ def scrape(url: str, **headers: Any) -> Scrape:
 
 
 def scrape_when(url: str, complete: Callable[[Scrape], bool], timeout: float = 10) -> Scrape:
-    """Scrapes again and again until `complete`; after `timeout` seconds answers what there is, for the caller to judge."""
+    """Scrapes again and again until `complete`, also before anybody listens; after `timeout` seconds answers what there is, for the caller to judge."""
     deadline = time.monotonic() + timeout
-    while not complete(found := scrape(url)) and time.monotonic() < deadline:
-        continue
-    return found
+    while True:
+        try:
+            found = scrape(url)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.02)
+            continue
+        if complete(found) or time.monotonic() >= deadline:
+            return found
 
 
 def free_port() -> int:

@@ -50,6 +50,12 @@ RIGHT: list[tuple[str, str, str, Any]] = [
     ("OTEL_PERF_WINDOWS", " 60, 1 ,3600", "windows", (1, 60, 3600)),
     ("OTEL_PERF_WINDOWS", "1,2,3,4,5,6,7,8", "windows", (1, 2, 3, 4, 5, 6, 7, 8)),
     ("OTEL_PERF_WINDOWS", " ", "windows", (1, 10, 60)),
+    ("OTEL_PERF_WINDOW_MEMORY_LIMIT", "65536", "window_memory_limit", 65_536),
+    ("OTEL_PERF_QUANTILES", "0.99, 0.5,0.99", "quantiles", (0.5, 0.99)),
+    ("OTEL_PERF_QUANTILES", "", "quantiles", ()),
+    ("OTEL_PERF_QUANTILE_INSTRUMENTS", "http.*, db.?", "quantile_instruments", ("http.*", "db.?")),
+    ("OTEL_PERF_QUANTILE_INSTRUMENTS", "", "quantile_instruments", ("*",)),
+    ("OTEL_PERF_QUANTILE_WINDOW", "10", "quantile_window_s", 10),
     ("OTEL_SERVICE_NAME", "shop", "service_name", "shop"),
     ("OTEL_SERVICE_NAME", "", "service_name", ""),
     ("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0", "prometheus_host", "0.0.0.0"),
@@ -70,6 +76,8 @@ WRONG_NUMBERS: dict[str, tuple[list[str], str, str]] = {
     "OTEL_EXPORTER_PROMETHEUS_PORT": (["-1", "65536", "http", "80.0"], "0 to 65535", "9464"),
     "OTEL_PERF_EXIT_TIMEOUT": (["-1", "2001", "1s", "0.5"], "0 to 2000", "1000"),
     "OTEL_PERF_HDR_LOG_INTERVAL": (["0", "3601", "10s", "0.5"], "1 to 3600", "10"),
+    "OTEL_PERF_WINDOW_MEMORY_LIMIT": (["65535", "1073741825", "1M"], "65536 to 1073741824", "4194304"),
+    "OTEL_PERF_QUANTILE_WINDOW": (["0", "61", "1m"], "1 to 60", "60"),
 }
 
 
@@ -151,6 +159,15 @@ CHOSEN: list[tuple[dict[str, str], tuple[str, str, str]]] = [
     ({"OTEL_METRICS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, ("none", "otlp", "otlp")),
     ({"OTEL_LOGS_EXPORTER": "console", "OTEL_TRACES_EXPORTER": "otlp"}, ("prometheus", "otlp", "console")),
 ]
+
+
+@pytest.mark.parametrize("value", ["50", "-0.1", "p99", "0.5;0.9", "nan"])
+def test_wrong_quantiles_are_one_line_and_none(value: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Quantiles that are no numbers from 0 to 1 are one line, and none is exported."""
+    assert Settings.from_environment({"OTEL_PERF_QUANTILES": value}) == DEFAULTS
+    assert caplog.messages == [
+        f"OTEL_PERF_QUANTILES={value!r} is not accepted (accepted: numbers from 0 to 1, separated by commas); exporting none"
+    ]
 
 
 @pytest.mark.parametrize(("env", "chosen"), CHOSEN)

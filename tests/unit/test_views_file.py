@@ -183,6 +183,7 @@ def test_a_provider_gets_the_views_of_the_setting(load: Load, monkeypatch: pytes
 
     monkeypatch.setattr(distro, "MeterProvider", Provider)
     monkeypatch.setattr(distro, "open_default", lambda _settings: None)
+    monkeypatch.setattr(distro, "_observe", lambda *_: None)
     monkeypatch.setattr(distro, "set_meter_provider", lambda _provider: None)
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     parts = distro._Parts(Settings(views_file=Path("v.yaml"), self_metrics=False), {}, raise_errors=True)

@@ -195,6 +195,16 @@ impl Windows {
     }
 }
 
+/// An `int` where the number is one.
+fn whole(py: Python<'_>, number: f64) -> PyResult<Py<PyAny>> {
+    let is_whole = number.fract() == 0.0 && number.abs() < 2_f64.powi(53);
+    Ok(if is_whole {
+        (number as i64).into_pyobject(py)?.into_any().unbind()
+    } else {
+        number.into_pyobject(py)?.into_any().unbind()
+    })
+}
+
 /// The answer with its percentiles, which are none if nothing was recorded.
 fn with(answer: Answer, percentiles: &[f64]) -> (Answer, Option<Vec<f64>>) {
     let recorded = answer.distribution.as_ref().filter(|found| found.count() > 0);
@@ -209,7 +219,7 @@ fn told<'py>(py: Python<'py>, answer: &Answer, percentiles: Option<Vec<f64>>) ->
     dict.set_item("kind", if is_counter { "counter" } else { "histogram" })?;
     dict.set_item("unit", &answer.unit)?;
     dict.set_item("seconds", answer.seconds)?;
-    dict.set_item("count", answer.count)?;
+    dict.set_item("count", whole(py, answer.count)?)?;
     dict.set_item("sum", answer.sum)?;
     dict.set_item("rate", answer.rate())?;
     dict.set_item("mean", answer.mean())?;

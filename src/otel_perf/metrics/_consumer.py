@@ -58,6 +58,10 @@ class _Made:
     streams: list[Stream]
 
 
+def _nothing() -> None:
+    return None
+
+
 class NativeConsumer:
     """The native counterpart of the SDK's `SynchronousMeasurementConsumer`.
 
@@ -95,6 +99,7 @@ class NativeConsumer:
         self._readers: dict[MetricReader, ReaderOptions] = {}
         self._readers_version = 0
         self._self_metrics: SelfMetrics | None = None
+        self._quantiles: Callable[[], _core.Quantiles | None] = _nothing
         self._cpu_ns = 0
         self._reset()
 
@@ -114,6 +119,10 @@ class NativeConsumer:
         """Takes what is to be said of otel_perf itself at each collection."""
         self._self_metrics = self_metrics
         self_metrics.add(self._cpu_time)
+
+    def ask_quantiles(self, quantiles: Callable[[], _core.Quantiles | None]) -> None:
+        """Has quantiles beside the histograms that are collected; `quantiles` is called at each collection."""
+        self._quantiles = quantiles
 
     def _of_itself(self) -> list[Made]:
         return self._self_metrics() if self._self_metrics is not None else []
@@ -258,7 +267,7 @@ class NativeConsumer:
             keys = resource.attributes
             constant = {key: keys[key] for key in keys if is_constant is not None and is_constant(key)}
             return self._collector.encode_prometheus(
-                id(metric_reader), since_ns, encoder, form, keys, constant, self._of_itself()
+                id(metric_reader), since_ns, encoder, form, keys, constant, self._of_itself(), self._quantiles()
             )
 
         return self._take(take, timeout_millis, of_no_leader=b"")
@@ -285,14 +294,14 @@ class NativeConsumer:
             self._lock.release()
 
     def _points(self, reader: int, since_ns: int, resource: Resource) -> MetricsData | None:
-        time_ns, metrics = self._collector.collect(reader, since_ns, self._of_itself())
+        time_ns, metrics = self._collector.collect(reader, since_ns, self._of_itself(), self._quantiles())
         return self._builder.build(resource, time_ns, metrics, reader)
 
     def _otlp(self, reader: int, since_ns: int, resource: Resource) -> tuple[bytes, int, int] | MetricsData | None:
         if self._exemplars.in_use:
             return self._points(reader, since_ns, resource)
         found = self._collector.encode_otlp(
-            reader, since_ns, resource.attributes, resource.schema_url, self._of_itself()
+            reader, since_ns, resource.attributes, resource.schema_url, self._of_itself(), self._quantiles()
         )
         return found if found[1] else None
 

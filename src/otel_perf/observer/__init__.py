@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_perf.observer._default import ewma, percentiles, self_metrics, snapshot, start
+    from otel_perf.observer._default import ewma, percentiles, quantiles, self_metrics, snapshot, start
     from otel_perf.observer._seen import Average, ObservedSeries, Percentiles, Snapshot
     from otel_perf.observer._windows import Observer
 
@@ -21,6 +21,7 @@ __all__ = [
     "Snapshot",
     "ewma",
     "percentiles",
+    "quantiles",
     "self_metrics",
     "snapshot",
     "start",
@@ -34,6 +35,7 @@ _HOMES = {
     "Snapshot": "otel_perf.observer._seen",
     "ewma": "otel_perf.observer._default",
     "percentiles": "otel_perf.observer._default",
+    "quantiles": "otel_perf.observer._default",
     "self_metrics": "otel_perf.observer._default",
     "snapshot": "otel_perf.observer._default",
     "start": "otel_perf.observer._default",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from otel_perf.config import Settings
+    from otel_perf.metrics import MeterProvider
     from otel_perf.metrics._self_metrics import Made
     from otel_perf.observer._seen import Percentiles, Snapshot
     from otel_perf.observer._windows import Answers
@@ -39,10 +40,26 @@ def start(segment: Segment, settings: Settings) -> Observer:
         if _default.is_like(segment, settings.windows):
             return _default
         _default.stop()
-    _default = observer = Observer(segment, settings.windows)
+    _default = observer = Observer(segment, settings.windows, memory_limit=settings.window_memory_limit)
     if segment.lead():
         _begin(observer)
     return observer
+
+
+def quantiles(provider: MeterProvider, settings: Settings) -> None:
+    """Has exports of the provider carry the quantiles of the settings, if there are any.
+
+    Args:
+        provider: The provider, with the segment that `start` was called with.
+        settings: Quantiles, instruments and window.
+    """
+    if _default is not None and settings.quantiles:
+        _default.quantiles(
+            provider,
+            settings.quantiles,
+            instruments=settings.quantile_instruments,
+            window=min(settings.quantile_window_s, settings.windows[-1]),
+        )
 
 
 def _begin(observer: Observer) -> None:

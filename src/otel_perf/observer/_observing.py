@@ -20,8 +20,8 @@ from otel_perf.config import Settings
 from otel_perf.metrics import MeterProvider
 from otel_perf.observer._asked import ANSWERS
 from otel_perf.observer._channel import Channel, read
+from otel_perf.observer._default import quantiles, start
 from otel_perf.observer._default import self_metrics as of_the_observer
-from otel_perf.observer._default import start
 from otel_perf.observer._readers import export_results, readers
 from otel_perf.segment import Segment
 
@@ -91,6 +91,7 @@ class Observation:
         self._provider = provider
         provider._consumer.refresh_by(self._refresh)
         self._observer = start(self.segment, own)
+        quantiles(provider, own)
         if settings.self_metrics:
             self_metrics = provider.report_on_itself()
             self_metrics.add(of_the_observer)

@@ -1,6 +1,6 @@
 """Percentiles, rates and moving averages of the last seconds, by an observer that looks at a segment every second.
 
-Windows and averages are kept natively, in a thread that never takes the GIL and in at most 1 MiB besides the segment. A question is answered from what
+Windows and averages are kept natively, in a thread that never takes the GIL and in a limited number of bytes besides the segment. A question is answered from what
 was seen at the last look, without another one.
 """
 
@@ -12,19 +12,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from otel_perf import _core
-from otel_perf.config import WINDOWS_DEFAULT
+from otel_perf.config import WINDOW_MEMORY_LIMIT_DEFAULT, WINDOWS_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from otel_perf.metrics import MeterProvider
     from otel_perf.metrics._self_metrics import Made
     from otel_perf.observer._seen import Percentiles, Snapshot, Source
     from otel_perf.segment import Segment
 
 INTERVAL_S = 1.0
 """Seconds between two looks."""
-MEMORY_LIMIT_DEFAULT = 1_048_576
-"""Bytes that all windows of an observer may take together."""
 TAUS = (10.0, 60.0, 300.0, 900.0)
 """Time constants of the moving averages in seconds."""
 
@@ -150,7 +149,7 @@ class Observer(Answers):
         segment: Segment,
         windows: Sequence[float] = WINDOWS_DEFAULT,
         taus: Sequence[float] = TAUS,
-        memory_limit: int = MEMORY_LIMIT_DEFAULT,
+        memory_limit: int = WINDOW_MEMORY_LIMIT_DEFAULT,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -228,6 +227,40 @@ class Observer(Answers):
             ``memory_limit``; and the ``digits`` that percentiles keep.
         """
         return self._source().statistics()
+
+    def quantiles(
+        self,
+        provider: MeterProvider,
+        quantiles: Sequence[float],
+        *,
+        instruments: Sequence[str] = ("*",),
+        window: float = 60,
+    ) -> None:
+        """Has each export of a provider carry quantiles of the last seconds as gauges, beside the histograms.
+
+        A gauge of `name` is called ``<name>.quantile`` and has an attribute ``quantile``. The gauges of a histogram are at most as many as its
+        cardinality limit; one set of them, with the attribute ``otel.metric.overflow``, stands for all series that find no room.
+
+        Args:
+            provider: A provider with this observer's segment.
+            quantiles: 0 to 1.
+            instruments: Names of the histograms as they are exported, with ``*`` and ``?``; case does not matter.
+            window: Seconds, up to the longest window that is kept.
+
+        Raises:
+            ValueError: A quantile or the window is not accepted.
+        """
+        if not 0 < window <= max(self._windows):
+            raise ValueError(f"window={window!r} is not accepted (accepted: up to {max(self._windows):g} seconds)")
+        made: dict[int, _core.Quantiles] = {}
+
+        def of_now() -> _core.Quantiles:
+            source = self._source()
+            found = made.get(_generation)
+            return found or made.setdefault(_generation, _core.Quantiles(source, quantiles, window, instruments))
+
+        of_now()
+        provider._consumer.ask_quantiles(of_now)
 
     def self_metrics(self) -> list[Made]:
         """The ``otel_perf.*`` metrics of the observer, a source for `SelfMetrics.add`."""

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -62,6 +63,18 @@ def logs() -> None:
     """Says which modules are loaded that only an interval log needs."""
     count()
     print("loaded", *(name for name in sys.modules if name.startswith(("otel_perf.hdr", "otel_perf.exporters.hdr"))))
+    until_the_input_ends()
+
+
+def pulses() -> None:
+    """Records again and again, so that the last seconds are never empty."""
+
+    def record() -> None:
+        while True:
+            count()
+            time.sleep(0.1)
+
+    threading.Thread(target=record, daemon=True).start()
     until_the_input_ends()
 
 
@@ -184,6 +197,7 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
     "lives": lives,
     "modules": modules,
     "logs": logs,
+    "pulses": pulses,
     "waits": waits,
     "forks": forks,
     "orphans": orphans,
