@@ -553,6 +553,9 @@ class Collector:
     def now_ns() -> int:
         """Monotonic time in nanoseconds, on the clock that stamps what callbacks report."""
 
+    def encoding_seconds(self) -> float:
+        """CPU seconds that encoding has taken so far, that is, neither reading the segment nor sending."""
+
     def reported(self, since_ns: int) -> None:
         """Notes in the segment that all callbacks of this process have reported, for readers in other processes.
 

@@ -1,9 +1,11 @@
 //! `Collector`: the metrics of a reader as tuples, from which Python builds the SDK's data points.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use otel_perf_core::clock::{monotonic_ns, unix_ns};
+use otel_perf_core::clock::{monotonic_ns, thread_cpu_ns, unix_ns};
 use otel_perf_core::encode::otlp;
 use otel_perf_core::exemplar::Exemplar;
 use otel_perf_core::instrument::Kind;
@@ -45,6 +47,8 @@ pub struct Collector {
     /// Sums made at collection, as each delta reader has seen them last.
     seen: Mutex<HashMap<MadePoint, Number>>,
     default_boundaries: Vec<f64>,
+    /// CPU time of encoding.
+    encoding_ns: AtomicU64,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -62,7 +66,13 @@ impl Collector {
             attributes: Mutex::default(),
             seen: Mutex::default(),
             default_boundaries,
+            encoding_ns: AtomicU64::new(0),
         }
+    }
+
+    /// CPU seconds of encoding so far.
+    fn encoding_seconds(&self) -> f64 {
+        self.encoding_ns.load(Relaxed) as f64 / 1e9
     }
 
     /// Adds a reader, with `(kind, delta, aggregation, limit)` for each kind of instrument.
@@ -165,7 +175,7 @@ impl Collector {
         };
         let metrics = self.metrics(py, reader, since_ns, &made, quantiles)?;
         let bytes = py.detach(|| {
-            let bytes = encoder.encode(&metrics, &resource, &constant, format);
+            let bytes = self.timed(|| encoder.encode(&metrics, &resource, &constant, format));
             // Freeing them takes as long as encoding a part of them.
             drop(metrics);
             bytes
@@ -193,13 +203,22 @@ impl Collector {
             let points = |metric: &Metric| metric.points.len();
             let deltas = metrics.iter().filter(|metric| metric.shape.is_delta());
             let counts = (metrics.iter().map(points).sum(), deltas.map(points).sum());
-            (otlp::request(&resource, &metrics), counts.0, counts.1)
+            let request = self.timed(|| otlp::request(&resource, &metrics));
+            (request, counts.0, counts.1)
         });
         Ok((PyBytes::new(py, &request), points, deltas))
     }
 }
 
 impl Collector {
+    fn timed<T>(&self, encode: impl FnOnce() -> T) -> T {
+        let before = thread_cpu_ns();
+        let encoded = encode();
+        self.encoding_ns
+            .fetch_add(thread_cpu_ns().saturating_sub(before), Relaxed);
+        encoded
+    }
+
     /// The metrics of a reader, and then what was made at collection; the segment is read without the GIL.
     fn metrics(
         &self,

@@ -128,7 +128,11 @@ class NativeConsumer:
         return self._self_metrics() if self._self_metrics is not None else []
 
     def _cpu_time(self) -> list[Made]:
-        values: list[Value] = [({"part": "collection"}, self._cpu_ns * 1e-9)]
+        encoding = self._collector.encoding_seconds()
+        values: list[Value] = [
+            ({"part": "collection"}, max(0.0, self._cpu_ns * 1e-9 - encoding)),
+            ({"part": "encoding"}, encoding),
+        ]
         return [("otel_perf.cpu.time", "CPU time of otel_perf by part", "s", "ObservableCounter", values)]
 
     def refresh_by(self, refresh: Callable[[float], None]) -> None:
