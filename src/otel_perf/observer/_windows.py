@@ -64,7 +64,7 @@ class Answers:
         window: float = 60,
         scope: str | None = None,
     ) -> Percentiles:
-        """What was recorded in a window: percentiles, mean, count and rate.
+        """What was recorded in a window: percentiles, mean, count and rate. Some 40 microseconds, and 10 for each series that is merged, without the GIL.
 
         Args:
             name: Name of the metric, as it is exported.
@@ -121,7 +121,7 @@ class Answers:
         return found[_OF.index(of)]
 
     def snapshot(self) -> Snapshot:
-        """All series with all their windows and averages. Some 10 microseconds a series."""
+        """All series with all their windows and averages. Some 60 microseconds a series, most of them without the GIL."""
         from otel_perf.observer import _seen  # noqa: PLC0415 - as above.
 
         found = self._source().snapshot(_seen.PERCENTILES)
