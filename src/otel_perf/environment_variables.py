@@ -113,7 +113,7 @@ OTEL_PERF_WINDOWS = "OTEL_PERF_WINDOWS"
 .. envvar:: OTEL_PERF_WINDOWS
 
 Seconds of the windows that percentiles and rates of the last seconds are kept of, integers separated by commas. Default ``1,10,60``, accepted one to
-eight different ones from 1 to 3600. The longest one decides how much memory they take, at most 1 MiB besides the segment.
+eight different ones from 1 to 3600. The longest one decides how much of ``OTEL_PERF_WINDOW_MEMORY_LIMIT`` they take.
 """
 
 OTEL_PERF_WINDOW_MEMORY_LIMIT = "OTEL_PERF_WINDOW_MEMORY_LIMIT"

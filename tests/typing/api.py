@@ -184,6 +184,7 @@ def windows(segment: Segment) -> None:
     found = observer.percentiles("x")
     assert_type((found.p99, found.max, found.mean), tuple[float | None, float | None, float | None])
     assert_type((found.count, found.rate, found.seconds), tuple[float, float, float])
+    assert_type((found.digits, found.overflow, found.unit), tuple[float | None, bool, str])
     assert_type(ewma("x", tau=900, of="mean"), float | None)
     assert_type(snapshot(), Snapshot)
     assert_type(observer.snapshot().series, tuple[ObservedSeries, ...])

@@ -33,7 +33,7 @@ class Percentiles:
         p99: 99th percentile; None as `mean`.
         p999: 99.9th percentile; None as `mean`.
         max: Largest recording, as `min`.
-        digits: Significant digits that the coarsest slot keeps: 3.0, 2.0 or 1.5; 0.0 for one slot per power of two.
+        digits: Significant digits that the coarsest slot keeps: 3.0, 2.0 or 1.5; 0.0 for one slot per power of two; None for a counter.
         overflow: Whether there are recordings in it whose attributes there was no room for.
     """
 
@@ -51,7 +51,7 @@ class Percentiles:
     p99: float | None
     p999: float | None
     max: float | None
-    digits: float
+    digits: float | None
     overflow: bool
 
 
@@ -130,12 +130,14 @@ class Source(Protocol):
 
 def percentiles_of(unit: str, window: float, found: Mapping[str, Any]) -> Percentiles:
     """Makes an object of what `Source.read` has found."""
+    digits = found["digits"]
     p50, p90, p95, p99, p999 = found["percentiles"] or (None,) * len(PERCENTILES)
     return Percentiles(
         unit=unit,
         window=window,
         seconds=found["seconds"],
-        count=found["count"],
+        # Of a histogram it is a number of recordings, which JSON and the core have as a float.
+        count=found["count"] if digits is None else int(found["count"]),
         sum=found["sum"],
         rate=found["rate"],
         mean=found["mean"],
@@ -146,8 +148,8 @@ def percentiles_of(unit: str, window: float, found: Mapping[str, Any]) -> Percen
         p99=p99,
         p999=p999,
         max=found["max"],
-        digits=found["digits"],
-        overflow=bool(found.get("overflow")),
+        digits=digits,
+        overflow=found["overflow"],
     )
 
 
