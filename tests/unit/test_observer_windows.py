@@ -251,3 +251,13 @@ def test_it_says_how_it_does(driven: Driven) -> None:
     assert value["otel_perf.cpu.time"] > 0
     assert value["otel_perf.window.lost"] == 0
     assert Percentiles.__dataclass_fields__.keys() >= {"p50", "p90", "p95", "p99", "p999", "max", "mean"}
+
+
+@pytest.mark.parametrize(("kept", "length"), [((1, 10, 60), 60), ((1, 60, 300), 60), ((1, 10), 10)])
+def test_the_window_is_a_minute_if_none_is_named(provider: MeterProvider, kept: tuple[int, ...], length: int) -> None:
+    """Where a minute is not kept it is the longest window."""
+    observer = Observer(provider.segment, kept)
+    provider.get_meter("app").create_counter("app.count").add(1)
+    observer.tick(BEGIN_NS)
+
+    assert observer.percentiles("app.count").window == length

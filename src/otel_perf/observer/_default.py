@@ -107,14 +107,14 @@ def _answers() -> Answers:
 
 
 def percentiles(
-    name: str, attributes: Mapping[str, Any] | None = None, *, window: float = 60, scope: str | None = None
+    name: str, attributes: Mapping[str, Any] | None = None, *, window: float | None = None, scope: str | None = None
 ) -> Percentiles:
     """What was recorded in the last seconds by all workers: percentiles, mean, count and rate.
 
     Args:
         name: Name of the metric, as it is exported.
         attributes: Attributes of one series, exactly those; if None, the histograms of all series of the metric are merged.
-        window: Seconds of the window, one of ``OTEL_PERF_WINDOWS``.
+        window: Seconds of the window, one of ``OTEL_PERF_WINDOWS``; 60 if not given, or the longest if that is not among them.
         scope: Name of the instrumentation scope; any if None.
 
     Returns:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 INTERVAL_S = 1.0
 """Seconds between two looks."""
+WINDOW_DEFAULT_S = 60
 TAUS = (10.0, 60.0, 300.0, 900.0)
 """Time constants of the moving averages in seconds."""
 
@@ -61,7 +62,7 @@ class Answers:
         name: str,
         attributes: Mapping[str, Any] | None = None,
         *,
-        window: float = 60,
+        window: float | None = None,
         scope: str | None = None,
     ) -> Percentiles:
         """What was recorded in a window: percentiles, mean, count and rate. Some 40 microseconds, and 10 for each series that is merged, without the GIL.
@@ -69,7 +70,7 @@ class Answers:
         Args:
             name: Name of the metric, as it is exported.
             attributes: Attributes of one series, exactly those; if None, the histograms of all series of the metric are merged.
-            window: Seconds of the window, one of those that are kept.
+            window: Seconds of the window, one of those that are kept; 60 if not given, or the longest if that is not kept.
             scope: Name of the instrumentation scope; any if None.
 
         Returns:
@@ -81,6 +82,8 @@ class Answers:
         """
         from otel_perf.observer import _seen  # noqa: PLC0415 - only who asks pays for it.
 
+        if window is None:
+            window = WINDOW_DEFAULT_S if WINDOW_DEFAULT_S in self._windows else max(self._windows)
         _require("window", window, self._windows, "; see OTEL_PERF_WINDOWS")
         found = self._source().read(name, attributes, scope, float(window), _seen.PERCENTILES)
         if found is None:
