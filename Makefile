@@ -27,7 +27,7 @@ quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help tools demo collector peers test test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench \
-	bench-record bench-views bench-memory bench-startup bench-exit bench-accuracy fuzz clean
+	bench-record bench-views bench-memory bench-startup bench-export bench-observer bench-exit bench-accuracy fuzz clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -136,7 +136,7 @@ build: $(VENV)/.demo ## Build the native core in release mode into .venv.
 build-debug: $(VENV)/.ready ## Build the native core with assertions into .venv.
 	@$(BIN)/maturin develop
 
-bench: bench-memory bench-accuracy bench-startup bench-views bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
+bench: bench-memory bench-accuracy bench-startup bench-views bench-export bench-observer bench-exit bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
 	$(BENCH_VENV)/bin/python -m benchmarks.report
 
 bench-record: $(BENCH_VENV)/.bench ## Nanoseconds per recording call, against stock and others.
@@ -151,7 +151,13 @@ bench-memory: $(BENCH_VENV)/.bench ## Bytes of state and resident size, against 
 bench-startup: $(BENCH_ALONE)/.ready ## CPU time of starting an instrumented program, against stock.
 	$(BENCH_VENV)/bin/python -m benchmarks.startup --environments $(BENCH_ALONE) --json benchmarks/results/startup.json
 
-bench-exit: $(BENCH_ALONE)/.ready ## Seconds that the exit is held up by a receiver that does not answer, against stock; not part of bench.
+bench-export: $(BENCH_VENV)/.bench ## CPU time of scrapes, OTLP requests and looks at 1,000 series, against stock.
+	$(BENCH_VENV)/bin/python -m benchmarks.export --json benchmarks/results/export.json
+
+bench-observer: $(BENCH_VENV)/.bench ## What an observer takes from the requests of the application, with a null experiment.
+	$(BENCH_VENV)/bin/python -m benchmarks.observer --json benchmarks/results/observer.json
+
+bench-exit: $(BENCH_ALONE)/.ready ## Seconds that the exit is held up by a receiver that does not answer, against stock.
 	$(BENCH_VENV)/bin/python -m benchmarks.exit --environments $(BENCH_ALONE) --json benchmarks/results/exit.json
 
 bench-accuracy: $(BENCH_VENV)/.bench ## Percentiles against the exact ones.

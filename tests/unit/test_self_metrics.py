@@ -49,7 +49,7 @@ def test_sources_of_one_metric_are_one_metric(provider: MeterProvider, reader: I
         values: dict[Any, Any] = {(point.attributes or {})["part"]: point for point in found.data.data_points}
 
         assert found.unit == "s"
-        assert set(values) == {"collection", "observer", "alerts"}
+        assert set(values) == {"collection", "encoding", "observer", "alerts"}
         assert (values["observer"].value, values["alerts"].value) == (1.5, 1.5)
 
 
