@@ -285,12 +285,80 @@ def _spans(result: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _export(result: dict[str, Any]) -> Iterator[str]:
+    yield f"Milliseconds of CPU time (± spread), and bytes, for 1,000 histogram series; {result['rounds']} rounds:"
+    yield ""
+    cases = dict.fromkeys((one["values"], one["segment"]) for one in result["exports"])
+    cells = {(one["variant"], (one["values"], one["segment"])): one for one in result["exports"]}
+    yield from table(
+        ["", *(f"{values} a series, {segment >> 20} MiB" for values, segment in cases), "bytes"],
+        (
+            [
+                variant,
+                *(f"{cells[variant, case]['ms']:,.2f} ± {cells[variant, case]['spread']:.1%}" for case in cases),
+                f"{cells[variant, next(iter(cases))]['bytes']:,}",
+            ]
+            for variant in dict.fromkeys(one["variant"] for one in result["exports"])
+        ),
+    )
+    yield "Looks of an observer at the same series, in a segment of the default size:"
+    yield ""
+    yield from table(
+        ["recordings a series since the last", "median ms", "mean", "largest", "bytes of slices", "of what is known"],
+        (
+            [
+                str(one["recordings"]),
+                *(f"{one[key]:.4f}" for key in ("ms", "mean_ms", "max_ms")),
+                *(f"{one[key]:,.0f}" for key in ("bytes", "known_bytes")),
+            ]
+            for one in result["looks"]
+        ),
+    )
+
+
+def _observer(result: dict[str, Any]) -> Iterator[str]:
+    yield f"Nanoseconds of a request, and quotients within a group of blocks: median (the middle 80 %); {result['rounds']} groups:"
+    yield ""
+    kinds = list(result["modes"]["process"]["cpu"]["ns"])
+    yield from table(
+        ["observer", "time", *kinds, "scraped / quiet", "quiet, again / quiet"],
+        (
+            [
+                mode,
+                what,
+                *(f"{one['ns'][kind]:,.0f}" for kind in kinds),
+                *(
+                    f"{quotient['median']:.4f} ({quotient['p10']:.4f} to {quotient['p90']:.4f})"
+                    for quotient in one["to_quiet"].values()
+                ),
+            ]
+            for mode, times in result["modes"].items()
+            for what, one in times.items()
+        ),
+    )
+
+
+def _exit(result: dict[str, Any]) -> Iterator[str]:
+    yield f"Seconds from the first exit handler to the end of the process; {result['rounds']} exits each:"
+    yield ""
+    yield from table(
+        ["", "median", "shortest", "longest"],
+        (
+            [one["variant"], *(f"{one['seconds'][key]:.3f}" for key in ("median", "min", "max"))]
+            for one in result["variants"]
+        ),
+    )
+
+
 _SECTIONS: dict[str, list[Callable[[dict[str, Any]], Iterator[str]]]] = {
     "record": [_figures, _record, _spans, _provenance],
     "views": [_figures, _views, _provenance],
     "memory": [_figures, _memory, _provenance],
     "startup": [_startup, _provenance],
     "accuracy": [_figures, _accuracy, _provenance],
+    "export": [_figures, _export, _provenance],
+    "observer": [_figures, _observer, _provenance],
+    "exit": [_figures, _exit, _provenance],
 }
 
 

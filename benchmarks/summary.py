@@ -27,6 +27,8 @@ def rows(results: dict[str, Any]) -> Iterator[Row]:
         Cells as text; empty where there is nothing to compare with.
     """
     yield from _recording(results["record"])
+    yield from _exporting(results["export"])
+    yield from _ending(results["exit"])
     yield from _setting_up(results["views"])
     yield from _starting(results["startup"])
     yield from _memory(results["memory"])
@@ -59,6 +61,35 @@ def _recording(result: dict[str, Any]) -> Iterator[Row]:
             f"{stock:,.0f} ns",
             f"{stock / ours:,.0f}",
         )
+
+
+def _exporting(result: dict[str, Any]) -> Iterator[Row]:
+    ms = {one["variant"]: one["ms"] for one in result["exports"] if one["values"] == 10}
+    for variant, text in (
+        ("text", "a scrape of 1,000 histogram series with 15 buckets, 10 recordings each"),
+        ("OTLP", "an OTLP request with the same, from what was recorded to bytes"),
+        ("OTLP, encoding alone", "its encoding alone"),
+    ):
+        ours, stock = ms[f"otel_perf, {variant}"], ms[f"stock, {variant}"]
+        yield text, f"{ours:.2f} ms", f"{stock:.1f} ms", f"{stock / ours:,.0f}"
+    (active,) = (one["ms"] for one in result["looks"] if one["recordings"] == 20)
+    yield (
+        "an observer's look at 1,000 histogram series with 20 recordings each since the last",
+        f"{active:.2f} ms",
+        "",
+        "",
+    )
+
+
+def _ending(result: dict[str, Any]) -> Iterator[Row]:
+    seconds = {(one["impl"], one["receiver"], one["protocol"]): one["seconds"]["median"] for one in result["variants"]}
+
+    def delay(impl: str) -> float:
+        return float(seconds[impl, "silent", "grpc"] - seconds[impl, "none", ""])
+
+    ours, stock = delay("otel_perf"), delay("stock")
+    yield "exit held up by a silent OTLP receiver", f"{ours:.2f} s", f"{stock:.2f} s", f"{stock / ours:,.0f}"
+    yield "the same with an observer process", f"{max(0.0, delay('otel_perf, process')):.2f} s", "", ""
 
 
 def _setting_up(result: dict[str, Any]) -> Iterator[Row]:

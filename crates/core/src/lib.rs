@@ -30,5 +30,6 @@ pub mod scan;
 pub mod segment;
 pub mod stream;
 pub mod tables;
+mod varint;
 pub mod window;
 pub mod workers;

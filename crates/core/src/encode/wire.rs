@@ -2,6 +2,8 @@
 //!
 //! A method whose name ends in `_set` writes its field whatever the value, as a field with presence wants it; the others leave the default value out.
 
+use crate::varint;
+
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const DELIMITED: u32 = 2;
@@ -36,12 +38,8 @@ impl Writer {
     }
 
     #[inline]
-    fn varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.out.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.out.push(number as u8);
+    fn varint(&mut self, number: u64) {
+        varint::put(&mut self.out, number);
     }
 
     #[inline]

@@ -14,6 +14,7 @@
 use super::key::coarsened;
 use crate::hdr::Level;
 use crate::layout::CHUNK;
+use crate::varint;
 
 const COUNTER: u8 = CHUNK as u8;
 
@@ -254,13 +255,13 @@ impl<'a> Iterator for Records<'a> {
         if is_counter {
             rest = &rest[8..];
         } else {
-            let length = take_varint(&mut rest) as usize;
+            let length = varint::take(&mut rest) as usize;
             (body, rest) = rest.split_at(length);
         }
         let (sum, mut body) = body.split_at(8);
         record.sum = f64::from_le_bytes(sum.try_into().unwrap_or_default());
         if !is_counter {
-            let length = take_varint(&mut body) as usize;
+            let length = varint::take(&mut body) as usize;
             (record.counts, record.negative) = body.split_at(length);
         }
         record.bytes = &whole[..whole.len() - rest.len()];
@@ -269,37 +270,11 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> u64 {
-    // Nearly all are one byte.
-    if let [byte @ 0..0x80, rest @ ..] = *bytes {
-        *bytes = rest;
-        return u64::from(*byte);
-    }
-    let (mut number, mut shift) = (0, 0);
-    while let Some((byte, rest)) = bytes.split_first() {
-        *bytes = rest;
-        number |= u64::from(byte & 0x7F) << shift;
-        shift += 7;
-        if byte & 0x80 == 0 || shift >= u64::BITS {
-            break;
-        }
-    }
-    number
-}
-
 fn put_counts(out: &mut Vec<u8>, counts: &[Count]) {
     let mut before = 0;
     for (key, count) in counts {
-        put_varint(out, u64::from(key - before));
-        put_varint(out, *count);
+        varint::put(out, u64::from(key - before));
+        varint::put(out, *count);
         before = *key;
     }
 }
@@ -323,8 +298,8 @@ fn put_united(out: &mut Vec<u8>, a: &[u8], b: &[u8]) {
             other
         }
     } {
-        put_varint(out, u64::from(key.wrapping_sub(before)));
-        put_varint(out, count);
+        varint::put(out, u64::from(key.wrapping_sub(before)));
+        varint::put(out, count);
         before = key;
     }
 }
@@ -348,8 +323,8 @@ impl Iterator for Counts<'_> {
         if self.bytes.is_empty() {
             return None;
         }
-        self.key = self.key.wrapping_add(take_varint(&mut self.bytes) as u16);
-        Some((self.key, take_varint(&mut self.bytes)))
+        self.key = self.key.wrapping_add(varint::take(&mut self.bytes) as u16);
+        Some((self.key, varint::take(&mut self.bytes)))
     }
 }
 

@@ -7,13 +7,12 @@ use super::exemplars::{by_bucket, labels_of};
 use super::families::{Family, Kind};
 use super::labels::Known;
 use super::left_out_twice;
-use super::wire::{
-    put_bytes, put_float, put_labels, put_nested, put_number, put_time, put_varint, zigzag, LABEL_OF_METRIC,
-};
+use super::wire::{put_bytes, put_float, put_labels, put_nested, put_number, put_time, zigzag, LABEL_OF_METRIC};
 use crate::distribution::Distribution;
 use crate::exemplar::Exemplar;
 use crate::metric::{DataPoint, Metric, Shape};
 use crate::reader::Value;
+use crate::varint;
 
 /// Field numbers of `io/prometheus/client/metrics.proto`.
 mod field {
@@ -111,7 +110,7 @@ impl<'a> Writer<'a> {
             if !family.unit.is_empty() {
                 put_bytes(&mut self.family, field::family::UNIT, family.unit.as_bytes());
             }
-            put_varint(self.out, self.family.len() as u64);
+            varint::put(self.out, self.family.len() as u64);
             self.out.extend_from_slice(&self.family);
         }
     }
@@ -217,7 +216,7 @@ fn sparse(out: &mut Vec<u8>, spans: u32, deltas: u32, buckets: &Sparse) {
     if !buckets.deltas.is_empty() {
         put_nested(out, deltas, |out| {
             for delta in &buckets.deltas {
-                put_varint(out, zigzag(*delta));
+                varint::put(out, zigzag(*delta));
             }
         });
     }

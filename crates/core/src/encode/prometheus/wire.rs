@@ -1,6 +1,7 @@
 //! The wire format of protocol buffers, as much as is written of it.
 
 use super::labels::Labels;
+use crate::varint;
 
 /// Field `label` of a `Metric`.
 pub const LABEL_OF_METRIC: u32 = 1;
@@ -9,15 +10,6 @@ const VARINT: u32 = 0;
 const EIGHT_BYTES: u32 = 1;
 const LENGTH: u32 = 2;
 
-/// Appends a number of variable length.
-pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 /// A signed number as an unsigned one that is small if its magnitude is.
 pub fn zigzag(number: i64) -> u64 {
     (number << 1 ^ number >> 63) as u64
@@ -25,26 +17,26 @@ pub fn zigzag(number: i64) -> u64 {
 
 /// Appends a number.
 pub fn put_number(out: &mut Vec<u8>, field: u32, number: u64) {
-    put_varint(out, u64::from(field << 3 | VARINT));
-    put_varint(out, number);
+    varint::put(out, u64::from(field << 3 | VARINT));
+    varint::put(out, number);
 }
 
 /// Appends a float.
 pub fn put_float(out: &mut Vec<u8>, field: u32, number: f64) {
-    put_varint(out, u64::from(field << 3 | EIGHT_BYTES));
+    varint::put(out, u64::from(field << 3 | EIGHT_BYTES));
     out.extend_from_slice(&number.to_le_bytes());
 }
 
 /// Appends bytes, text or a message that is complete.
 pub fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
-    put_varint(out, u64::from(field << 3 | LENGTH));
-    put_varint(out, bytes.len() as u64);
+    varint::put(out, u64::from(field << 3 | LENGTH));
+    varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Appends a message or numbers that `put` appends. What is shorter than 128 bytes is not moved for its length.
 pub fn put_nested(out: &mut Vec<u8>, field: u32, put: impl FnOnce(&mut Vec<u8>)) {
-    put_varint(out, u64::from(field << 3 | LENGTH));
+    varint::put(out, u64::from(field << 3 | LENGTH));
     let at = out.len();
     out.push(0);
     put(out);
@@ -54,7 +46,7 @@ pub fn put_nested(out: &mut Vec<u8>, field: u32, put: impl FnOnce(&mut Vec<u8>))
         return;
     }
     let mut prefix = Vec::with_capacity(10);
-    put_varint(&mut prefix, length as u64);
+    varint::put(&mut prefix, length as u64);
     out.splice(at..=at, prefix);
 }
 
