@@ -19,18 +19,6 @@ QUANTILES = (0.5, 0.99)
 
 
 @pytest.fixture
-def reader() -> InMemoryMetricReader:
-    """A reader of the stock SDK."""
-    return InMemoryMetricReader()
-
-
-@pytest.fixture
-def provider(make_provider: Callable[..., MeterProvider], reader: InMemoryMetricReader) -> MeterProvider:
-    """A provider with the reader."""
-    return make_provider(reader)
-
-
-@pytest.fixture
 def observer(provider: MeterProvider) -> Observer:
     """An observer of the provider's segment with a clock of the test's, after its first look."""
     made = Observer(provider.segment)

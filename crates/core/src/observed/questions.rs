@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::key::slot_of;
+use super::series::{Observed, Series, What};
 use super::slice::{Change, Count};
-use super::{Observed, Series, State, What, Windows, SHORT};
+use super::{State, Windows, SHORT};
 use crate::distribution::Distribution;
 use crate::hdr::{Level, Slot};
 use crate::histogram::Histogram;
