@@ -18,7 +18,12 @@ SECTIONS: dict[str, str] = {
         section.partition("\n") for section in (ROOT / "docs" / "differences.md").read_text().split("\n### ")[1:]
     )
 }
-SHOWN = others.SHOWN | faults.SHOWN
+EXPORTS = {
+    "what prometheus_client has of its own": "test_what_prometheus_client_has_is_not_shown",
+    "an export after one that failed": "test_attempts_after_a_failure_come_sooner_than_the_interval",
+    "the end of a program": "test_no_receiver_holds_the_program_up",
+}
+SHOWN = others.SHOWN | faults.SHOWN | EXPORTS
 PARTS = ("SDK", "Ours", "Why", "Upstream", "Test")
 UPSTREAM = re.compile(r"<https://github\.com/open-telemetry/opentelemetry-(python|specification)/(issues|pull)/\d+>")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import prometheus_client
 import pytest
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk import metrics as sdk
@@ -300,6 +301,15 @@ def test_a_worker_that_does_not_lead_has_an_empty_answer(shop: Scraped, monkeypa
     monkeypatch.setattr(consumer, "_segment", type("Led", (), {"lead": staticmethod(lambda: False)}))
 
     assert shop.get()[::2] == (200, b"")
+
+
+def test_what_prometheus_client_has_is_not_shown(shop: Scraped) -> None:
+    """The default registry of `prometheus_client` has metrics of the process, which a scrape of ours does not have."""
+    assert any(family.name.startswith("process_") for family in prometheus_client.REGISTRY.collect())
+    _, _, body = shop.get()
+
+    assert b"process_" not in body
+    assert b"python_" not in body
 
 
 def test_a_provider_of_the_sdk_has_nothing_to_show() -> None:
