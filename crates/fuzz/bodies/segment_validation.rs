@@ -15,6 +15,7 @@ use otel_perf_core::instrument::{Descriptor, Kind};
 use otel_perf_core::lane::Number;
 use otel_perf_core::layout::{header, Geometry, MINIMUM_SIZE};
 use otel_perf_core::local::{LocalSeries, LocalStream};
+use otel_perf_core::observed::{Settings, Windows};
 use otel_perf_core::reader::{Point, Preferences, Readers, Temporality, Value};
 use otel_perf_core::scan::Scan;
 use otel_perf_core::segment::Segment;
@@ -226,9 +227,17 @@ fn use_everything(segment: &Arc<Segment>) {
     special.aggregation = [const { Aggregation::Ewma { tau: 1.0 } }; 7];
     readers.add(3, Arc::new(special));
     scan(segment);
+    let windows = Windows::new(Arc::clone(segment), observed());
+    assert!(windows.tick(1));
     let _ = readers.collect(segment, 2, 0);
     record(segment);
     scan(segment);
+    assert!(windows.tick(1_000_000_001));
+    for series in windows.snapshot() {
+        for distribution in series.windows.iter().filter_map(|window| window.distribution.as_ref()) {
+            use_distribution(distribution);
+        }
+    }
     for reader in [1, 2, 3] {
         let points = readers.collect(segment, reader, 1);
         for point in &points {
@@ -236,6 +245,14 @@ fn use_everything(segment: &Arc<Segment>) {
         }
     }
     segment.close();
+}
+
+fn observed() -> Settings {
+    Settings {
+        windows: vec![1.0, 60.0],
+        taus: vec![10.0],
+        memory_limit: 1 << 16,
+    }
 }
 
 /// Reads a point in the ways in which it leaves.
