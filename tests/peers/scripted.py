@@ -68,8 +68,9 @@ class Connection:
 
 @contextmanager
 def scripted(answer: Answer) -> Iterator[str]:
-    """A TCP server that gives each connection to `answer`, in a thread of its own; its address."""
+    """A TCP server that gives each connection to `answer`, in a thread of its own, and ends when all have ended; its address."""
     ended = threading.Event()
+    serving: list[tuple[threading.Thread, socket.socket]] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:
@@ -81,7 +82,9 @@ def scripted(answer: Answer) -> Iterator[str]:
     def accept() -> None:
         with suppress(OSError):
             while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+                connection = listener.accept()[0]
+                serving.append((threading.Thread(target=serve, args=(connection,), daemon=True), connection))
+                serving[-1][0].start()
 
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
@@ -93,6 +96,10 @@ def scripted(answer: Answer) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(20)
+        for one, connection in serving:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            one.join(20)
 
 
 @contextmanager
