@@ -80,6 +80,7 @@ def test_the_environment_does_not_instrument_the_observer() -> None:
 
 def test_the_environment_has_what_finds_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its directory is on the path once, and not at all where the interpreter looks by itself."""
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: "/elsewhere")
     assert _launch.environment({})["PYTHONPATH"] == HOME
     assert _launch.environment({"PYTHONPATH": HOME})["PYTHONPATH"] == HOME
     monkeypatch.setattr(sysconfig, "get_path", lambda _: HOME)

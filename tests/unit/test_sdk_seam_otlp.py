@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.exporter.http.transport._requests import RequestsHTTPTransport
+from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import _count_data_points
@@ -54,11 +55,12 @@ def test_the_exporters_have_the_attributes(exporters: tuple[Any, Any]) -> None:
         (over_grpc, [*BOTH, "_stub", "_channel", "_translate_data", "_export", "_retryable_error_codes"]),
         (over_http, [*BOTH, "_export_batch"]),
         (over_http._client, ["_transport"]),
-        (over_http._client._transport, ["_session"]),
+        (RequestsHTTPTransport(), ["_session"]),
+        (Urllib3HTTPTransport(), ["_pool"]),
     ):
         for name in names:
             assert hasattr(exporter, name), f"{type(exporter).__name__}.{name} {WHERE}"
-    assert type(over_http._client._transport) is RequestsHTTPTransport
+    assert type(over_http._client._transport) in (RequestsHTTPTransport, Urllib3HTTPTransport)
     assert "session" in inspect.signature(HttpExporter.__init__).parameters
 
 
@@ -69,6 +71,9 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (RequestsHTTPTransport.request, ["method", "url", "headers", "timeout", "data"]),
     (RequestsHTTPTransport.is_connection_error, ["exception"]),
     (RequestsHTTPTransport.close, []),
+    (Urllib3HTTPTransport.request, ["method", "url", "headers", "timeout", "data"]),
+    (Urllib3HTTPTransport.is_connection_error, ["exception"]),
+    (Urllib3HTTPTransport.close, []),
     (PeriodicExportingMetricReader._ticker, []),
     (PeriodicExportingMetricReader._at_fork_reinit, []),
     (PeriodicExportingMetricReader._receive_metrics, ["metrics_data", "timeout_millis", "kwargs"]),
@@ -116,7 +121,7 @@ def test_the_grpc_exporter_makes_its_stub_anew_when_it_connects_again(exporters:
 
 
 def test_the_http_client_asks_of_its_transport_what_ours_answers() -> None:
-    """The client calls no method of its transport but those that stand in between, and the transport none of its session but those."""
+    """The client calls no method of its transport but those that stand in between, and the transports none of session and pool but those."""
     client: Any = type(HttpExporter(endpoint="http://127.0.0.1:9", timeout=0.1)._client)
 
     assert set(re.findall(r"_transport\.(\w+)", inspect.getsource(client))) == {
@@ -127,6 +132,7 @@ def test_the_http_client_asks_of_its_transport_what_ours_answers() -> None:
     used = set(re.findall(r"_session\.(\w+)", inspect.getsource(RequestsHTTPTransport)))
     # Verification and certificate are set when the transport is made, before its session is replaced.
     assert used == {"request", "close", "verify", "cert"}
+    assert set(re.findall(r"_pool\.(\w+)", inspect.getsource(Urllib3HTTPTransport))) == {"request", "clear"}
 
 
 def test_the_periodic_reader_has_the_attributes() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics.export import MetricExportResult
 
-from otel_perf.exporters._http_answers import LimitedSession
+from otel_perf.exporters._http_answers import LimitedPool, LimitedSession
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricsData
@@ -19,6 +19,8 @@ __all__ = ["Encoded", "GrpcTransport", "HttpTransport", "Outcome", "Transport", 
 
 _RETRYABLE_STATUS = frozenset({429, 502, 503, 504})
 _NEEDS_RETRY_INFO = "RESOURCE_EXHAUSTED"
+_OVER_REQUESTS = "opentelemetry.exporter.http.transport._requests.RequestsHTTPTransport"
+_OVER_URLLIB3 = "opentelemetry.exporter.http.transport._urllib3.Urllib3HTTPTransport"
 _RETRY_INFO = "google.rpc.retryinfo-bin"
 
 
@@ -209,12 +211,12 @@ class HttpTransport(Transport):
         super().__init__(exporter)
         self._result: Any = None
         self._inner = exporter._client._transport
-        # Loaded with the exporter.
-        from opentelemetry.exporter.http.transport._requests import RequestsHTTPTransport  # noqa: PLC0415
-
-        if type(self._inner) is RequestsHTTPTransport:
-            session: Any = LimitedSession(self._inner._session)
-            self._inner._session = session
+        # That of requests, or in 1.45.0 of urllib3; whichever it is, is loaded.
+        kind = f"{type(self._inner).__module__}.{type(self._inner).__qualname__}"
+        if kind == _OVER_REQUESTS:
+            self._inner._session = LimitedSession(self._inner._session)
+        elif kind == _OVER_URLLIB3:
+            self._inner._pool = LimitedPool(self._inner._pool)
         exporter._client._transport = self
 
     def request(self, method: str, url: str, **arguments: Any) -> Any:
