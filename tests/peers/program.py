@@ -42,17 +42,22 @@ class Finished:
 
 
 def run(*command: str, timeout: float = 60, wrapper: bool = True, **env: str) -> Finished:
-    """Runs a Python program to its end, under the wrapper unless stated otherwise."""
+    """Runs a Python program to its end, under the wrapper unless stated otherwise; one that does not end in time fails with what its threads are doing."""
     prefix = [str(BIN / "opentelemetry-instrument")] if wrapper else []
-    done = subprocess.run(
+    process = subprocess.Popen(
         [*prefix, str(BIN / "python"), *command],
-        env=environment(**env),
-        capture_output=True,
+        env=environment(**{"PYTHONFAULTHANDLER": "1", **env}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
     )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        out, err = process.communicate()
+        raise AssertionError(f"the program has not ended within {timeout} s:\n{out}\n{err}") from None
+    return Finished(process.returncode, out, err)
 
 
 @dataclass
