@@ -19,6 +19,7 @@ import time
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from otel_perf import _green
 from otel_perf.environment_variables import OTEL_PERF_EXIT_TIMEOUT
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 def _end() -> None:
     """Ends all providers that are left. Raises nothing: the interpreter would print it."""
     try:
+        _green.log_natively()
         _Ending([provider for provider in _providers if _handler(provider)], _timeout_ms or 0).run()
     except Exception:
         _logger.exception("Not all could be sent at exit")

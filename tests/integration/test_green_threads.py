@@ -37,10 +37,10 @@ RECORDED = 2000
 patched = pytest.mark.parametrize("how", PATCHED)
 
 
-def program(how: str, what: str, timeout: float = 60, **env: str) -> Finished:
+def program(how: str, *what: str, timeout: float = 60, **env: str) -> Finished:
     """Runs the program; warnings are looked at where they are the point."""
     library, given = PATCHED[how]
-    arguments = ("-W", "ignore", "-m", APP, library, what)
+    arguments = ("-W", "ignore", "-m", APP, library, *what)
     return run(*arguments, timeout=timeout, **{**NONE, **given, **env})
 
 
@@ -74,7 +74,8 @@ def test_periodic_export_goes_on_and_ends_with_the_program(how: str, protocol: s
         env: dict[str, Any] = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
-            "OTEL_METRIC_EXPORT_INTERVAL": "100",
+            # Not so often that it exports while the program still patches.
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         }
         running = pool.submit(program, how, str(file), **env)
         try:
@@ -110,6 +111,29 @@ def test_a_sick_receiver_holds_nobody_up(how: str, protocol: str, what: str, tmp
     (began,) = (int(line.split()[1]) for line in done.out.splitlines() if line.startswith("ending"))
     # What a loaded machine may take longer; without the limit it would be thirteen seconds.
     assert (ended - began) / 1e9 <= 1 + 3
+
+
+def test_the_exit_needs_no_lock_that_eventlet_has_replaced(tmp_path: Path) -> None:
+    """A lock of the log for which nobody is woken, as eventlet's where several threads log at once, does not keep the program from ending."""
+    file = tmp_path / "enough"
+    file.touch()
+    with SICK["silent after accept"]() as endpoint:
+        env: dict[str, Any] = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_EXPORTER": "none"}
+        done = program("eventlet by the program", str(file), "locked", **env)
+
+    assert (done.code, done.out.splitlines()[-1]) == (0, "seen"), done.err
+    assert "Failed to export" in done.err or "Given up" in done.err
+
+
+def test_gevent_has_what_its_hubs_are_made_of_before_it_patches() -> None:
+    """Two threads that make their first hubs at once import nothing, which they would wait for each other in."""
+    code = (
+        "import gevent.monkey; gevent.monkey.patch_all(); from gevent import config\n"
+        "print([callable(config.settings[name].value) for name in ('loop', 'format_context')])"
+    )
+    done = run("-c", code, OTEL_METRICS_EXPORTER="none", **NONE)
+
+    assert done.out.splitlines() == ["[True, True]"], done.err
 
 
 def seen(receiver: Receiver) -> int:

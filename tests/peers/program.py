@@ -55,7 +55,12 @@ def run(*command: str, timeout: float = 60, wrapper: bool = True, **env: str) ->
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)
-        out, err = process.communicate()
+        try:
+            out, err = process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            # Somebody else has its output.
+            process.kill()
+            out = err = "unknown"
         raise AssertionError(f"the program has not ended within {timeout} s:\n{out}\n{err}") from None
     return Finished(process.returncode, out, err)
 

@@ -1,7 +1,7 @@
 """Counts in green threads of gevent or eventlet, patched as the program's first act, and prints what it sees and how it is patched.
 
 Arguments: ``gevent`` or ``eventlet``; then ``scrape`` to scrape its own endpoint from three greenlets at once, ``collect`` to collect from several
-at once, ``fork`` to record in a forked child as well, or a file to wait for.
+at once, ``fork`` to record in a forked child as well, or a file to wait for; then ``locked`` if a thread that eventlet knows nothing of is to keep the lock of the log.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ with warnings.catch_warnings(record=True) as caught:
     else:
         green.monkey_patch()
 
+import logging
 import os
 import time
 import urllib.request
@@ -86,6 +87,22 @@ def fork() -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def lock_log() -> None:
+    """Takes the lock of the log in a native thread, and keeps it: nobody wakes who waits for it."""
+    taken = []
+
+    def take() -> None:
+        logging.lastResort.acquire()  # type: ignore[union-attr]
+        taken.append(True)
+        native.sleep(3600)
+
+    native = green.patcher.original("time")
+    threading = green.patcher.original("threading")
+    threading.Thread(target=take, daemon=True).start()
+    while not taken:
+        native.sleep(0.001)
+
+
 def wait() -> str:
     """Waits for the file."""
     while not Path(sys.argv[2]).exists():
@@ -109,3 +126,5 @@ elif sys.argv[2] == "collect":
     print("\n".join(all_of(collect, 3)))
 else:
     print(wait())
+    if sys.argv[3:]:
+        lock_log()
