@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -126,3 +127,12 @@ def test_otlp_exporters_keep_their_timeout_where_it_is_looked_for(signal: str, n
 
     assert (getattr(exporter, holder) if holder else exporter)._timeout == 7
     exporter.shutdown()
+
+
+def test_logging_knows_all_handlers() -> None:
+    """`logging._handlerList` has a weak reference to each handler that was made, also to the one of last resort."""
+    handler = logging.NullHandler()
+    known = [reference() for reference in logging._handlerList]  # type: ignore[attr-defined]
+
+    assert handler in known
+    assert logging.lastResort in known
