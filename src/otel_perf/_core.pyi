@@ -130,6 +130,13 @@ class Segment:
     def lead(self) -> bool:
         """Whether this process exports for the group; it becomes the leader if no process is. About one microsecond."""
 
+    def bar_leading(self, barred: bool) -> None:
+        """States whether this process, and what is forked from it, never leads."""
+
+    @property
+    def collections(self) -> int:
+        """Number of collections that all processes have made of the segment, modulo 2^32."""
+
     def resign(self) -> None:
         """Gives leadership up, for a process that exports in this one's stead."""
 
@@ -533,7 +540,9 @@ class Observer:
 class Collector:
     """Takes points out of a segment for the readers of one process, each with its own intervals."""
 
-    def __new__(cls, segment: Segment, default_boundaries: list[float]) -> Collector: ...
+    def __new__(
+        cls, segment: Segment, default_boundaries: list[float], gauge_mode: str = "mostrecent"
+    ) -> Collector: ...
     def add_reader(self, reader: int, preferences: Sequence[tuple[str, bool, tuple[Any, ...], int]]) -> None:
         """Adds a reader under a number.
 
@@ -548,6 +557,12 @@ class Collector:
 
     def remove_reader(self, reader: int) -> None:
         """Forgets a reader."""
+
+    def keep_up(self, reader: int) -> None:
+        """Lets the next interval of what a reader wants as deltas begin now, as if it had collected; as long as a collection, without the GIL.
+
+        For a process that does not export, and may have to take over from the one that does.
+        """
 
     @staticmethod
     def now_ns() -> int:
@@ -684,6 +699,16 @@ def find(service_name: str | None = None) -> list[Path]:
 
 def set_hooks(clean: Any, ignored: Any) -> None:
     """Installs the callables that slow paths use; the first installation stays."""
+
+def set_forked(forked: Callable[[], None]) -> None:
+    """Installs the callable that is called once in each forked process when it first records, for forks that no interpreter is told of.
+
+    Args:
+        forked: Called with nothing, in the thread that records. What it raises stays there.
+    """
+
+def forks() -> int:
+    """Number of forks between the first process that loaded this module and this one."""
 
 def set_context(variable: Any, get_current: Callable[[], Context], span_key: str) -> None:
     """States where the current context is: its context variable or None, what answers it, and the key of the span in it. The first call stays."""

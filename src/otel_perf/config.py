@@ -54,6 +54,7 @@ from otel_perf._core import MEMORY_LIMIT_DEFAULT, MEMORY_LIMIT_MAX, MEMORY_LIMIT
 from otel_perf.environment_variables import (
     OTEL_PERF_CARDINALITY_LIMIT,
     OTEL_PERF_EXIT_TIMEOUT,
+    OTEL_PERF_GAUGE_MODE,
     OTEL_PERF_HDR_LOG,
     OTEL_PERF_HDR_LOG_INTERVAL,
     OTEL_PERF_MEMORY_LIMIT,
@@ -99,6 +100,8 @@ CARDINALITY_LIMIT_DEFAULT = 2000
 CARDINALITY_LIMIT_MAX = 1_000_000
 EXIT_TIMEOUT_DEFAULT = 1000
 EXIT_TIMEOUT_MAX = 2000
+GAUGE_MODES = ("mostrecent", "min", "max", "sum", "all")
+"""What several workers' values of a gauge become."""
 OBSERVERS = ("thread", "process", "off")
 """Who may read the segment and export."""
 WINDOWS_DEFAULT = (1, 10, 60)
@@ -160,6 +163,7 @@ class Settings:
         quantiles: Quantiles that are exported as gauges, from 0 to 1.
         quantile_instruments: Names of the histograms of which they are, with ``*`` and ``?``.
         quantile_window_s: Seconds of the window of which they are, if the longest of the windows has so many.
+        gauge_mode: What the values of a gauge in several workers become, one of `GAUGE_MODES`.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -183,6 +187,7 @@ class Settings:
     quantiles: tuple[float, ...] = ()
     quantile_instruments: tuple[str, ...] = ("*",)
     quantile_window_s: int = QUANTILE_WINDOW_DEFAULT_S
+    gauge_mode: str = GAUGE_MODES[0]
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -228,6 +233,7 @@ class Settings:
             ),
             quantiles=_quantiles(env),
             quantile_instruments=tuple(name.strip() for name in instruments.split(",")) if instruments else ("*",),
+            gauge_mode=_choice(env, OTEL_PERF_GAUGE_MODE, GAUGE_MODES),
             quantile_window_s=_integer(env, OTEL_PERF_QUANTILE_WINDOW, QUANTILE_WINDOW_DEFAULT_S, 1, windows[-1]),
         )
 

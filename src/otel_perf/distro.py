@@ -19,10 +19,12 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_perf import _components, _exit, config, observer
 from otel_perf._logs import LazyLoggerProvider
+from otel_perf._spawned import follow_multiprocessing
 from otel_perf.config import Settings
 from otel_perf.environment_variables import OTEL_PERF_OBSERVER, OTEL_PERF_VIEWS_FILE
 from otel_perf.metrics import MeterProvider
-from otel_perf.observer._readers import export_results, readers
+from otel_perf.observer._leading import Leading
+from otel_perf.observer._readers import endpoints, export_results, readers
 from otel_perf.segment import Segment, default_segment, group_resource, open_default
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ class OtelPerfConfigurator:
             **kwargs: What the SDK's configurator takes.
         """
         OtelPerfConfigurator._has_run = True
+        if not raise_errors:
+            follow_multiprocessing()
         file = config.read(OTEL_CONFIG_FILE)
         if file:
             _build("telemetry", lambda: _configure_from(file, kwargs), raise_errors=raise_errors)
@@ -110,6 +114,7 @@ def _observe(settings: Settings, segment: Segment, provider: MeterProvider) -> N
         self_metrics.add(observer.self_metrics)
         self_metrics.add(partial(export_results, list(provider._consumer._readers)))
     _start_hdr_log(settings, segment)
+    Leading(provider).begin()
 
 
 def _not_observed_by(settings: Settings, reason: str) -> None:
@@ -180,7 +185,7 @@ class _Parts:
         if settings.observer == "process":
             _components.require("metrics", names)
         provider = MeterProvider(
-            readers(settings, segment, names, self._arguments) if settings.observer == "thread" else (),
+            readers(names, self._arguments) if settings.observer == "thread" else (),
             group_resource(settings, self._resource),
             views=views,
             segment=segment,
@@ -197,6 +202,7 @@ class _Parts:
         elif settings.observer == "off":
             segment.resign()
         else:
+            provider.serve_by(endpoints(settings, names))
             _observe(settings, segment, provider)
 
     def _observed(self, segment: Segment, exporters: list[str]) -> Settings:

@@ -6,6 +6,7 @@
 __all__ = [
     "OTEL_PERF_CARDINALITY_LIMIT",
     "OTEL_PERF_EXIT_TIMEOUT",
+    "OTEL_PERF_GAUGE_MODE",
     "OTEL_PERF_HDR_LOG",
     "OTEL_PERF_HDR_LOG_INTERVAL",
     "OTEL_PERF_MEMORY_LIMIT",
@@ -59,6 +60,15 @@ OTEL_PERF_EXIT_TIMEOUT = "OTEL_PERF_EXIT_TIMEOUT"
 
 Milliseconds that the exit of the program may be delayed to send what is left of metrics, traces and logs, all together. Default 1000, accepted 0 to
 2000. What cannot be sent by then is given up, with one line in the log; 0 waits for nothing.
+"""
+
+OTEL_PERF_GAUGE_MODE = "OTEL_PERF_GAUGE_MODE"
+"""
+.. envvar:: OTEL_PERF_GAUGE_MODE
+
+What the values of a gauge in several workers become: ``mostrecent``, the default, the value that was set last; ``min``, ``max`` or ``sum`` of the workers
+that live; ``all``, a point for each, with the attribute ``otel_perf.worker``. Of what the semantic conventions define, ``system.*`` is always that of one
+worker and ``process.*`` that of each.
 """
 
 OTEL_PERF_SEGMENT = "OTEL_PERF_SEGMENT"

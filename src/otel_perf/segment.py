@@ -1,4 +1,4 @@
-"""Which segment this process records into: create, attach and find.
+"""Which segment this process records into: create, attach and find; and what happens to it when the process forks.
 
 The end of the process closes what is still open, natively and after all exit handlers of Python, some of which still export.
 """
@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from otel_perf import _core
 from otel_perf._core import HistogramSeries, HistogramSnapshot, SegmentError, find
 from otel_perf.environment_variables import OTEL_PERF_SEGMENT, OTEL_PERF_SERVICE_INSTANCE_ID
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.sdk.resources import Resource
 
     from otel_perf.config import Settings
@@ -24,10 +29,13 @@ __all__ = [
     "HistogramSnapshot",
     "Segment",
     "SegmentError",
+    "after_fork_in_child",
+    "after_untold_fork_in_child",
     "default_segment",
     "find",
     "group_resource",
     "instance_id",
+    "let_lead_where_threads_run",
     "open_default",
 ]
 
@@ -38,6 +46,77 @@ VERSION: str = _core.__version__
 """Version of otel_perf."""
 
 _default: Segment | None = None
+_in_child: list[Callable[[], object]] = []
+_untold: list[Callable[[], object]] = []
+_forks = _core.forks()
+
+
+def after_fork_in_child(act: Callable[[], object]) -> None:
+    """Has something done in every process that is forked from this one, once and in the order of registration.
+
+    Also where the interpreter is not told of a fork, as by uWSGI, then at the first recording in the child.
+
+    Args:
+        act: What is called; what it raises is logged.
+    """
+    _in_child.append(act)
+
+
+def after_untold_fork_in_child(act: Callable[[], object]) -> None:
+    """As `after_fork_in_child`, before that, and only where the interpreter is not told: for what does the same by a hook of the interpreter.
+
+    Args:
+        act: What is called; what it raises is logged.
+    """
+    _untold.append(act)
+
+
+def _forked() -> None:
+    global _forks  # noqa: PLW0603 - a process has one number.
+    forks = _core.forks()
+    if forks == _forks:
+        return
+    _forks = forks
+    for act in tuple(_in_child):
+        _guarded(act)
+
+
+def _forked_untold() -> None:
+    if _core.forks() != _forks:
+        for act in tuple(_untold):
+            _guarded(act)
+        _forked()
+
+
+def _guarded(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except Exception:
+        _logger.exception("Something of the parent process is left in process %d", os.getpid())
+
+
+os.register_at_fork(after_in_child=_forked)
+_core.set_forked(_forked_untold)
+
+
+@cache
+def _is_uwsgi() -> bool:
+    try:
+        return Path("/proc/self/exe").readlink().name.startswith("uwsgi")
+    except OSError:
+        return False
+
+
+def let_lead_where_threads_run(segment: Segment) -> None:
+    """Keeps uWSGI's master, which lets no thread of Python run, from leading.
+
+    Args:
+        segment: The segment that the process would lead.
+    """
+    uwsgi: Any = sys.modules.get("uwsgi")
+    # Its interpreter is embedded, and begins before its module is made.
+    if uwsgi is not None or _is_uwsgi():
+        segment.bar_leading(uwsgi is None or uwsgi.worker_id() == 0)
 
 
 def create(memory_limit: int, service_name: str) -> Segment:
@@ -54,6 +133,7 @@ def create(memory_limit: int, service_name: str) -> Segment:
         SegmentError: The size is not accepted or no memory can be mapped.
     """
     segment = Segment.create(memory_limit, service_name)
+    let_lead_where_threads_run(segment)
     # At once, and not at the first collection, which a child might be quicker to make.
     segment.lead()
     if segment.private_because is not None:

@@ -181,6 +181,9 @@ def test_a_provider_gets_the_views_of_the_setting(load: Load, monkeypatch: pytes
         def __init__(self, *_: Any, views: Any, **__: Any) -> None:
             given.extend(views)
 
+        def serve_by(self, _endpoints: Any) -> None:
+            pass
+
     monkeypatch.setattr(distro, "MeterProvider", Provider)
     monkeypatch.setattr(distro, "open_default", lambda _settings: None)
     monkeypatch.setattr(distro, "_observe", lambda *_: None)

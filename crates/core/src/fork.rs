@@ -5,7 +5,7 @@
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 static FORKS: AtomicU32 = AtomicU32::new(0);
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -23,6 +23,20 @@ pub fn watch() {
         // is no memory for the registration, forks that run Python's own hooks are the only ones not seen.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     });
+}
+
+static JOINED: OnceLock<fn()> = OnceLock::new();
+
+/// Has a function called where a forked process has just taken a lane of its own, in the thread that first records there; only the first one is kept.
+pub fn when_joined(handler: fn()) {
+    let _ = JOINED.set(handler);
+}
+
+/// Tells that this process has taken a lane.
+pub fn joined() {
+    if let (Some(handler), true) = (JOINED.get(), count() > 0) {
+        handler();
+    }
 }
 
 /// Begins a new generation, as a fork does: for a process that gave a lane back and must not write into it from an address it kept.

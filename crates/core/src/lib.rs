@@ -20,6 +20,7 @@ pub mod layout;
 pub mod local;
 pub mod lock;
 pub mod mapping;
+pub mod merge;
 pub mod metric;
 pub mod observed;
 pub mod pool;

@@ -143,6 +143,7 @@ impl Mapping {
             } else if self.lane.compare_exchange(word, joining, AcqRel, Acquire).is_ok() {
                 let lane = join();
                 self.set_lane(Some(lane));
+                fork::joined();
                 return lane;
             }
         }

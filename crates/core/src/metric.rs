@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::attributes::Pairs;
+use crate::attributes::{self, Pairs};
 use crate::exemplar::Exemplar;
 use crate::instrument::{Descriptor, Kind};
 use crate::lane::Number;
+use crate::merge::WORKER_ATTRIBUTE;
 use crate::quantiles::{self, Quantiles};
 use crate::reader::{Point, Preferences, Value};
 use crate::segment::Segment;
@@ -244,9 +245,13 @@ pub fn metrics(
             asked.filter(|_| is_histogram)?.family(segment, &metric, limit, time)
         });
         for point in group {
+            let attributes = segment.attribute_bytes(point.series).unwrap_or_default();
             metric.points.push(DataPoint {
-                series: Some(point.series),
-                attributes: segment.attribute_bytes(point.series).unwrap_or_default().into(),
+                series: point.worker.is_none().then_some(point.series),
+                attributes: match point.worker {
+                    Some(lane) => of_worker(&attributes, lane).into(),
+                    None => attributes.into(),
+                },
                 start_unix_ns: if metric.shape == Shape::Gauge {
                     0
                 } else {
@@ -263,6 +268,15 @@ pub fn metrics(
     // Stable, so that the streams of a scope stay in their order.
     found.sort_by_key(|metric| order.iter().position(|scope| Arc::ptr_eq(scope, &metric.scope)));
     found
+}
+
+/// Canonical bytes of attributes and the worker that has them.
+fn of_worker(canonical: &[u8], lane: usize) -> Vec<u8> {
+    let key = WORKER_ATTRIBUTE.as_bytes();
+    let mut pairs = attributes::decode(canonical).unwrap_or_default();
+    pairs.retain(|(known, _)| known != key);
+    pairs.push((key.to_vec(), attributes::Value::Int(lane as i64)));
+    attributes::encode(&mut pairs)
 }
 
 fn scope_of(descriptor: &Descriptor) -> Scope {

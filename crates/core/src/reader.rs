@@ -8,6 +8,7 @@ use crate::distribution::Distribution;
 use crate::exemplar::Exemplar;
 use crate::instrument::{Descriptor, Kind};
 use crate::lane::Number;
+use crate::merge::GaugeMode;
 use crate::scan::{Reading, Scan};
 use crate::segment::{Segment, CARDINALITY_LIMIT};
 use crate::stream::Aggregation;
@@ -32,6 +33,8 @@ pub struct Preferences {
     pub aggregation: [Aggregation; 7],
     /// Cardinality limit where no view states one.
     pub limit: [u32; 7],
+    /// What the workers' values of a gauge become.
+    pub gauges: GaugeMode,
 }
 
 impl Preferences {
@@ -41,6 +44,7 @@ impl Preferences {
             temporality: [temporality; 7],
             aggregation: [const { Aggregation::Default }; 7],
             limit: [CARDINALITY_LIMIT; 7],
+            gauges: GaugeMode::default(),
         }
     }
 
@@ -79,6 +83,8 @@ pub struct Point {
     pub series: SeriesId,
     /// Its stream.
     pub stream: StreamId,
+    /// Lane of the worker that it is of; none if it is of the whole group.
+    pub worker: Option<usize>,
     /// Begin of the interval, nanoseconds since the epoch.
     pub start_unix_ns: u64,
     /// End of the interval: the time of the collection, the same for all its points, and the begin of the next delta interval.
@@ -90,6 +96,9 @@ pub struct Point {
     /// What was kept since the reader's last collection, oldest first.
     pub exemplars: Vec<Exemplar>,
 }
+
+/// A series, or what one worker has of it, by its lane and the time at which it took that.
+type Key = (u32, Option<(usize, u64)>);
 
 /// What a reader remembers of a series.
 #[derive(Debug, Default)]
@@ -108,7 +117,7 @@ struct Previous {
 #[derive(Debug)]
 struct ReaderState {
     preferences: Arc<Preferences>,
-    previous: HashMap<u32, Previous>,
+    previous: HashMap<Key, Previous>,
     /// Window of the last collection.
     window: Option<u32>,
 }
@@ -152,9 +161,47 @@ impl Readers {
         };
         let readers = self.readers.values_mut();
         for state in readers.filter(|state| state.preferences.is_delta(kind)) {
-            let previous = state.previous.entry(series.id.0).or_default();
+            let previous = state.previous.entry((series.id.0, None)).or_default();
             let (min, max) = previous.range.unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
             previous.range = Some((min.min(low), max.max(high)));
+        }
+    }
+
+    /// Lets the next interval of a reader begin now for everything that it wants as deltas, as if it had collected: for a process that does not export,
+    /// and may have to take over from one that does. Minima, maxima and exemplars are left to that one.
+    pub fn keep_up(&mut self, segment: &Segment, reader: u64) {
+        let Some(state) = self.readers.get_mut(&reader) else {
+            return;
+        };
+        let preferences = Arc::clone(&state.preferences);
+        if !preferences.temporality.contains(&Temporality::Delta) {
+            return;
+        }
+        let now = Now {
+            unix_ns: unix_ns(),
+            monotonic_ns: monotonic_ns(),
+        };
+        let mut scan = Scan::new(segment);
+        for series in scan.series() {
+            let Some(descriptor) = scan.stream(series.stream) else {
+                continue;
+            };
+            let is_averaged = matches!(
+                preferences.aggregation(&descriptor),
+                None | Some(Aggregation::Ewma { .. })
+            );
+            if is_averaged || !preferences.is_delta(descriptor.kind) {
+                continue;
+            }
+            if let Some(each) = scan.read_each(&series, 0, preferences.gauges) {
+                for (lane, reading) in each {
+                    let key = (series.id.0, Some((lane, segment.workers().started(lane))));
+                    state.previous.entry(key).or_default().delta(&series, reading, now);
+                }
+            } else if let Some(reading) = scan.read_as(&series, 0, preferences.gauges) {
+                let previous = state.previous.entry((series.id.0, None)).or_default();
+                previous.delta(&series, reading, now);
+            }
         }
     }
 
@@ -190,31 +237,44 @@ impl Readers {
             };
             // An average goes on from the total that was reported last, whether it is reported again or not.
             let averaged = matches!(aggregation, Aggregation::Ewma { .. });
-            let Some(reading) = scan.read(&series, if averaged { 0 } else { since_ns }) else {
+            let since_ns = if averaged { 0 } else { since_ns };
+            let is_delta = preferences.is_delta(descriptor.kind);
+            let each = scan
+                .read_each(&series, since_ns, preferences.gauges)
+                .filter(|_| !averaged);
+            if let Some(each) = each {
+                for (lane, reading) in each {
+                    let started = segment.workers().started(lane);
+                    let own = SeriesRecord {
+                        start_unix_ns: series.start_unix_ns.max(started),
+                        ..series
+                    };
+                    let previous = state.previous.entry((series.id.0, Some((lane, started)))).or_default();
+                    let point = previous.point(is_delta, &own, reading, now);
+                    points.extend(point.map(|(start, value)| Point {
+                        worker: Some(lane),
+                        ..Point::of(&series, start, now, value)
+                    }));
+                }
+                continue;
+            }
+            let Some(reading) = scan.read_as(&series, since_ns, preferences.gauges) else {
                 continue;
             };
-            let previous = state.previous.entry(series.id.0).or_default();
+            let previous = state.previous.entry((series.id.0, None)).or_default();
             let quantiles = previous.quantiles(aggregation, &series, &reading, now);
             let point = if let Aggregation::Ewma { tau } = aggregation {
                 previous.average(*tau, descriptor.kind, &series, &reading, now)
-            } else if preferences.is_delta(descriptor.kind) {
-                previous.delta(&series, reading, now)
             } else {
-                cumulative(&series, reading)
+                previous.point(is_delta, &series, reading, now)
             };
-            if let Some((start_unix_ns, value)) = point {
-                points.push(Point {
-                    series: series.id,
-                    stream: series.stream,
-                    start_unix_ns,
-                    time_unix_ns: now.unix_ns,
-                    value,
-                    quantiles,
-                    exemplars: exemplars.remove(&series.id.0).unwrap_or_default(),
-                });
-            }
+            points.extend(point.map(|(start, value)| Point {
+                quantiles,
+                exemplars: exemplars.remove(&series.id.0).unwrap_or_default(),
+                ..Point::of(&series, start, now, value)
+            }));
         }
-        points.sort_by_key(|point| (point.stream.0, point.series.0));
+        points.sort_by_key(|point| (point.stream.0, point.series.0, point.worker));
         points
     }
 }
@@ -253,7 +313,31 @@ fn cumulative(series: &SeriesRecord, reading: Reading) -> Option<(u64, Value)> {
     Some((series.start_unix_ns, value))
 }
 
+impl Point {
+    fn of(series: &SeriesRecord, start_unix_ns: u64, now: Now, value: Value) -> Point {
+        Point {
+            series: series.id,
+            stream: series.stream,
+            worker: None,
+            start_unix_ns,
+            time_unix_ns: now.unix_ns,
+            value,
+            quantiles: Vec::new(),
+            exemplars: Vec::new(),
+        }
+    }
+}
+
 impl Previous {
+    /// The point of a series in the temporality that the reader wants.
+    fn point(&mut self, is_delta: bool, series: &SeriesRecord, reading: Reading, now: Now) -> Option<(u64, Value)> {
+        if is_delta {
+            self.delta(series, reading, now)
+        } else {
+            cumulative(series, reading)
+        }
+    }
+
     /// The point of a series since the last collection, with the begin of its interval; `None` if nothing happened.
     fn delta(&mut self, series: &SeriesRecord, reading: Reading, now: Now) -> Option<(u64, Value)> {
         let start = match self.collected_unix_ns {

@@ -12,6 +12,7 @@ use crate::histogram::Histogram;
 use crate::instrument::{Descriptor, Kind};
 use crate::lane::{Cell, Number};
 use crate::layout::{RETIRED, WORKERS};
+use crate::merge::{GaugeMode, Merge};
 use crate::segment::Segment;
 use crate::stream::Storage;
 use crate::tables::{SeriesId, SeriesRecord, StreamId};
@@ -37,6 +38,7 @@ pub struct Scan<'a> {
     own_lane: usize,
     alive: [bool; WORKERS],
     reported: [u64; WORKERS],
+    several: bool,
     streams: HashMap<StreamId, Option<Rc<Descriptor>>>,
 }
 
@@ -50,6 +52,7 @@ impl<'a> Scan<'a> {
             own_lane,
             alive: std::array::from_fn(|lane| workers.is_alive(lane, own_lane) || segment.is_mourned(lane)),
             reported: std::array::from_fn(|lane| workers.reported(lane)),
+            several: workers.have_been_several(),
             streams: HashMap::new(),
         }
     }
@@ -99,34 +102,43 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Last value over the lanes: the newest one, or the sum of the workers' totals. What this process's callbacks reported before
-    /// `since_ns` does not count, and of other workers what they have not reported again, if they say so.
-    fn last(&self, series: &SeriesRecord, kind: Kind, storage: Storage, since_ns: u64) -> Option<(Number, u64)> {
-        let mut found: Option<(Number, u64)> = None;
-        for (lane, cell) in self.cells(series.id, kind, storage) {
-            let read = if lane == RETIRED && storage == Storage::Total {
+    /// The values that the lanes hold, with their stamps. What this process's callbacks reported before `since_ns` does not count, and of other
+    /// workers what they have not reported again, if they say so.
+    fn values(
+        &self,
+        series: &SeriesRecord,
+        kind: Kind,
+        storage: Storage,
+        since_ns: u64,
+    ) -> impl Iterator<Item = (usize, Number, u64)> + '_ {
+        self.cells(series.id, kind, storage).filter_map(move |(lane, cell)| {
+            let (value, stamp) = if lane == RETIRED && storage == Storage::Total {
                 retired_total(cell)
             } else {
                 cell.last_value()
-            };
-            let Some((value, stamp)) = read else {
-                continue;
-            };
+            }?;
             let begun_ns = if lane == self.own_lane {
                 since_ns
             } else {
                 self.reported[lane].min(since_ns)
             };
-            if kind.is_observable() && stamp < begun_ns {
-                continue;
-            }
-            found = Some(match found {
-                Some((sum, at)) if storage == Storage::Total => (sum.plus(value), at.max(stamp)),
-                Some(known) if known.1 >= stamp => known,
-                _ => (value, stamp),
-            });
-        }
-        found
+            (!kind.is_observable() || stamp >= begun_ns).then_some((lane, value, stamp))
+        })
+    }
+
+    /// What the group reports of a series whose values were set or reported.
+    fn last(
+        &self,
+        series: &SeriesRecord,
+        descriptor: &Descriptor,
+        merge: Merge,
+        since_ns: u64,
+    ) -> Option<(Number, u64)> {
+        let storage = descriptor.stream.storage;
+        self.values(series, descriptor.kind, storage, since_ns)
+            .filter(|(lane, ..)| !merge.is_of_the_living() || self.alive[*lane])
+            .map(|(_, value, stamp)| (value, stamp))
+            .reduce(|one, other| merge.both(one, other))
     }
 
     /// Number of values and their sum over the lanes.
@@ -172,20 +184,57 @@ impl<'a> Scan<'a> {
         ))
     }
 
-    /// What a series holds. `since_ns` is the monotonic time before which a report of this process's callbacks does not count.
+    /// What a series holds, as one value of the group. `since_ns` is the monotonic time before which a report of this process's callbacks does
+    /// not count.
     pub fn read(&mut self, series: &SeriesRecord, since_ns: u64) -> Option<Reading> {
+        self.read_as(series, since_ns, GaugeMode::MostRecent)
+    }
+
+    /// As [`Scan::read`], with the mode of gauges.
+    pub fn read_as(&mut self, series: &SeriesRecord, since_ns: u64, gauges: GaugeMode) -> Option<Reading> {
         let descriptor = self.stream(series.stream)?;
         let (kind, storage) = (descriptor.kind, descriptor.stream.storage);
         Some(match storage {
             Storage::Sum => Reading::Number(self.sum(series, kind, storage)),
             Storage::Mean => self.mean(series, kind),
             Storage::Distribution => Reading::Distribution(Box::new(self.distribution(series)?)),
-            Storage::Total => Reading::Total(self.last(series, kind, storage, since_ns)?.0),
-            Storage::Last => {
-                let (value, stamp) = self.last(series, kind, storage, since_ns)?;
-                Reading::Last(value, stamp)
+            Storage::Total | Storage::Last => {
+                let merge = Merge::of(&descriptor, gauges, self.several).as_one(storage);
+                let (value, stamp) = self.last(series, &descriptor, merge, since_ns)?;
+                reading(storage, value, stamp)
             }
         })
+    }
+
+    /// What each worker that lives holds of a series, by lane; `None` if the group reports one value.
+    pub fn read_each(
+        &mut self,
+        series: &SeriesRecord,
+        since_ns: u64,
+        gauges: GaugeMode,
+    ) -> Option<Vec<(usize, Reading)>> {
+        let descriptor = self.stream(series.stream)?;
+        let storage = descriptor.stream.storage;
+        if !matches!(storage, Storage::Total | Storage::Last)
+            || Merge::of(&descriptor, gauges, self.several) != Merge::Each
+        {
+            return None;
+        }
+        let values = self.values(series, descriptor.kind, storage, since_ns);
+        let living = values.filter(|(lane, ..)| self.alive[*lane]);
+        Some(
+            living
+                .map(|(lane, value, stamp)| (lane, reading(storage, value, stamp)))
+                .collect(),
+        )
+    }
+}
+
+fn reading(storage: Storage, value: Number, stamp: u64) -> Reading {
+    if storage == Storage::Total {
+        Reading::Total(value)
+    } else {
+        Reading::Last(value, stamp)
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Segment {
     serialised: AtomicBool,
     /// Lanes of the dead that count, one bit each, see [`Segment::mourn`].
     mourned: AtomicU64,
+    /// Whether this process never leads.
+    barred: AtomicBool,
     /// Whether this handle was closed.
     closed: AtomicBool,
 }
@@ -155,6 +157,7 @@ impl Segment {
             mapping,
             geometry,
             mourned: AtomicU64::new(0),
+            barred: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             owner: std::process::id(),
             serialised: AtomicBool::new(false),
@@ -240,9 +243,17 @@ impl Segment {
 
     /// Whether this process exports for the group; becomes the leader if nobody is.
     pub fn lead(&self) -> bool {
+        if self.barred.load(Relaxed) {
+            return false;
+        }
         self.workers()
             .lead()
             .unwrap_or_else(|| self.owner == std::process::id())
+    }
+
+    /// States whether this process never leads, for one whose threads do not run.
+    pub fn bar_leading(&self, barred: bool) {
+        self.barred.store(barred, Relaxed);
     }
 
     /// Gives leadership up, for a process that reads in this one's stead.

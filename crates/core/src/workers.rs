@@ -24,6 +24,9 @@ const CLEARING: u32 = 2;
 const OBSERVING: u32 = 3;
 const LEFT: u32 = 4;
 
+/// Slot of the second worker: workers take the first that is free.
+const SECOND: usize = 2;
+
 /// Lock byte of the leader.
 const LEADER: i64 = 0;
 
@@ -161,9 +164,20 @@ impl<'a> Workers<'a> {
             .map(|lane| WorkerInfo {
                 lane,
                 pid: self.word(lane, PID).map_or(0, |pid| pid.load(Relaxed)),
-                started_unix_ns: self.long_word(lane, STARTED).map_or(0, |started| started.load(Relaxed)),
+                started_unix_ns: self.started(lane),
             })
             .collect()
+    }
+
+    /// Whether the group has ever had more than one worker: the second slot was taken once.
+    pub fn have_been_several(&self) -> bool {
+        let state = self.word(SECOND, STATE).map_or(0, |state| state.load(Acquire));
+        state != 0 && state != OBSERVING
+    }
+
+    /// When the holder of a slot took it, nanoseconds since the epoch.
+    pub fn started(&self, lane: usize) -> u64 {
+        self.long_word(lane, STARTED).map_or(0, |started| started.load(Relaxed))
     }
 
     /// Lanes of the workers that live, without the caller's and those of observers.

@@ -10,9 +10,11 @@ use otel_perf_core::encode::otlp;
 use otel_perf_core::exemplar::Exemplar;
 use otel_perf_core::instrument::Kind;
 use otel_perf_core::lane::Number;
+use otel_perf_core::merge::GaugeMode;
 use otel_perf_core::metric::{self, DataPoint, Metric, Resource, Scope, Shape};
 use otel_perf_core::reader::{Preferences, Readers, Temporality, Value};
 use otel_perf_core::segment::Segment as CoreSegment;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyTuple};
 
@@ -47,6 +49,7 @@ pub struct Collector {
     /// Sums made at collection, as each delta reader has seen them last.
     seen: Mutex<HashMap<MadePoint, Number>>,
     default_boundaries: Vec<f64>,
+    gauges: GaugeMode,
     /// CPU time of encoding.
     encoding_ns: AtomicU64,
 }
@@ -58,8 +61,12 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[pymethods]
 impl Collector {
     #[new]
-    fn new(segment: &Segment, default_boundaries: Vec<f64>) -> Collector {
-        Collector {
+    #[pyo3(signature = (segment, default_boundaries, gauge_mode="mostrecent"))]
+    fn new(segment: &Segment, default_boundaries: Vec<f64>, gauge_mode: &str) -> PyResult<Collector> {
+        let gauges = GaugeMode::named(gauge_mode)
+            .ok_or_else(|| PyValueError::new_err(format!("no mode of gauges is called {gauge_mode:?}")))?;
+        Ok(Collector {
+            gauges,
             segment: Arc::clone(&segment.inner),
             readers: Mutex::default(),
             preferences: Mutex::default(),
@@ -67,7 +74,7 @@ impl Collector {
             seen: Mutex::default(),
             default_boundaries,
             encoding_ns: AtomicU64::new(0),
-        }
+        })
     }
 
     /// CPU seconds of encoding so far.
@@ -86,10 +93,16 @@ impl Collector {
             found.aggregation[index] = aggregation(&stated)?;
             found.limit[index] = limit;
         }
+        found.gauges = self.gauges;
         let found = Arc::new(found);
         locked(&self.preferences).insert(reader, Arc::clone(&found));
         locked(&self.readers).add(reader, found);
         Ok(())
+    }
+
+    /// Lets the next interval of a reader begin now, see [`Readers::keep_up`].
+    fn keep_up(&self, py: Python<'_>, reader: u64) {
+        py.detach(|| locked(&self.readers).keep_up(&self.segment, reader));
     }
 
     fn remove_reader(&self, py: Python<'_>, reader: u64) {

@@ -4,6 +4,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use otel_perf_core::drops::Drop;
+use otel_perf_core::fork;
 use otel_perf_core::segment::Segment;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -22,6 +23,30 @@ static HOOKS: PyOnceLock<Hooks> = PyOnceLock::new();
 #[pyfunction]
 pub fn set_hooks(py: Python<'_>, clean: Py<PyAny>, ignored: Py<PyAny>) {
     let _ = HOOKS.set(py, Hooks { clean, ignored });
+}
+
+static FORKED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Installs the callable that is called once in each process that was forked, when it first records: where no interpreter is told of a fork.
+#[pyfunction]
+pub fn set_forked(py: Python<'_>, forked: Py<PyAny>) {
+    let _ = FORKED.set(py, forked);
+    fork::watch();
+    fork::when_joined(tell_of_fork);
+}
+
+/// Number of forks between the first process with this module and this one.
+#[pyfunction]
+pub fn forks() -> u32 {
+    fork::count()
+}
+
+fn tell_of_fork() {
+    Python::try_attach(|py| {
+        if let Some(forked) = FORKED.get(py) {
+            swallow(py, forked.bind(py).call0().map(|_| ()));
+        }
+    });
 }
 
 /// A plain dict of clean attributes; an empty one if there are no hooks or they fail. `None` if the program is being ended meanwhile, see

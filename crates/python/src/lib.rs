@@ -45,7 +45,7 @@ mod _core {
     #[pymodule_export]
     use super::distribution::HistogramSnapshot;
     #[pymodule_export]
-    use super::hooks::set_hooks;
+    use super::hooks::{forks, set_forked, set_hooks};
     #[pymodule_export]
     use super::hot::Noop;
     #[pymodule_export]

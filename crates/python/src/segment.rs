@@ -250,6 +250,15 @@ impl Segment {
         self.inner.lead()
     }
 
+    fn bar_leading(&self, barred: bool) {
+        self.inner.bar_leading(barred);
+    }
+
+    #[getter]
+    fn collections(&self) -> u32 {
+        self.inner.exemplars().window()
+    }
+
     fn resign(&self) {
         self.inner.resign();
     }

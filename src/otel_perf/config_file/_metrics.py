@@ -65,6 +65,7 @@ def build(
     if is_ours:
         undo[id(segment)] = lambda: segments.close(segment)
     readers: list[MetricReader] = []
+    endpoints: list[Callable[[], MetricReader | None]] = []
     for config, exporter in zip(section.readers, exporters, strict=True):
         if config.periodic is not None:
             reader = _periodic(config.periodic, exporter)
@@ -72,12 +73,14 @@ def build(
             undo.pop(id(exporter), None)
             undo[id(reader)] = partial(_end, reader)
             readers.append(reader)
-        # One endpoint for all workers: a child that joins a led segment is scraped through its leader.
+        elif config.pull is not None and config.pull.exporter.prometheus_development is not None:
+            endpoints.append(_endpoint(config.pull, settings))
+        # One for all workers, as our endpoint.
         elif config.pull is not None and segment.lead():
-            readers += _pull(config.pull, settings, undo)
+            readers.append(_pull(config.pull, undo))
     chosen = section.exemplar_filter
     configurator = section.meter_configurator_development
-    return MeterProvider(
+    provider = MeterProvider(
         readers,
         segments.group_resource(settings, resource),
         # Always one, so that the environment is not asked.
@@ -87,6 +90,8 @@ def build(
         _settings=settings,
         _meter_configurator=None if configurator is None else factories._create_meter_configurator(configurator),
     )
+    provider.serve_by(endpoints)
+    return provider
 
 
 def _periodic(config: models.PeriodicMetricReader, exporter: Any) -> MetricReader:
@@ -108,16 +113,17 @@ def _end(reader: MetricReader) -> None:
     reader.shutdown()
 
 
-def _pull(
-    config: models.PullMetricReader, settings: Settings, undo: dict[int, Callable[[], object]]
-) -> list[MetricReader]:
-    """The reader that is scraped; none if its address cannot be had."""
-    prometheus = config.exporter.prometheus_development
-    if prometheus is None:
-        reader: MetricReader = factories._create_pull_metric_exporter(config.exporter)
-        undo[id(reader)] = partial(_end, reader)
-        _limit(reader, config.cardinality_limits)
-        return [reader]
+def _pull(config: models.PullMetricReader, undo: dict[int, Callable[[], object]]) -> MetricReader:
+    """A reader that is scraped, which we know nothing of."""
+    reader: MetricReader = factories._create_pull_metric_exporter(config.exporter)
+    undo[id(reader)] = partial(_end, reader)
+    _limit(reader, config.cardinality_limits)
+    return reader
+
+
+def _endpoint(config: models.PullMetricReader, settings: Settings) -> Callable[[], MetricReader | None]:
+    """What makes our endpoint in the process that leads the group; it answers None if the address cannot be had."""
+    prometheus: Any = config.exporter.prometheus_development
     from otel_perf.exporters.prometheus import serve  # noqa: PLC0415 - only who serves pays for it.
 
     labels = prometheus.resource_constant_labels
@@ -127,18 +133,22 @@ def _pull(
         prometheus_host=prometheus.host or "localhost",
         prometheus_port=9464 if prometheus.port is None else prometheus.port,
     )
-    served = serve(
+    serving = partial(
+        serve,
         address,
         setting="port of prometheus/development in the configuration file",
         disable_target_info=prometheus.target_info_enabled_development is False,
         scope_info_enabled=prometheus.scope_info_enabled is not False,
         resource_attribute_filter=None if keys is None else keys.__contains__,
     )
-    if served is None:
-        return []
-    undo[id(served)] = partial(_end, served)
-    _limit(served, config.cardinality_limits)
-    return [served]
+
+    def made() -> MetricReader | None:
+        served = serving()
+        if served is not None:
+            _limit(served, config.cardinality_limits)
+        return served
+
+    return made
 
 
 def _limit(reader: MetricReader, limits: models.CardinalityLimits | None) -> None:

@@ -20,6 +20,7 @@ from _thread import allocate_lock, start_new_thread
 from typing import TYPE_CHECKING, Any
 
 from otel_perf.hdr import HIGHEST_TRACKABLE, to_v2
+from otel_perf.segment import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -296,4 +297,4 @@ def _after_fork_in_child() -> None:
         log._after_fork_in_child()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork_in_child(_after_fork_in_child)

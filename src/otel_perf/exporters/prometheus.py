@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from _thread import allocate_lock
 from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from opentelemetry.semconv._incubating.attributes.otel_attributes import OtelCom
 from otel_perf import _core
 from otel_perf.exporters._http import Answer, Server
 from otel_perf.exporters._negotiation import CONTENT_TYPES, format_for, takes_gzip
+from otel_perf.segment import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,7 @@ _FAST = 1
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 
 _endpoints: set[PrometheusEndpoint] = set()
+_refused: set[tuple[str, int]] = set()
 
 
 class PrometheusEndpoint(MetricReader):
@@ -140,7 +141,7 @@ class PrometheusEndpoint(MetricReader):
 def serve(
     settings: Settings, *, setting: str = "OTEL_EXPORTER_PROMETHEUS_PORT", **options: Any
 ) -> PrometheusEndpoint | None:
-    """Starts the endpoint.
+    """Starts the endpoint. That an address cannot be had is a warning once only, because it is tried again.
 
     Args:
         settings: Host and port.
@@ -150,17 +151,23 @@ def serve(
     Returns:
         The endpoint, which is a reader; None, after one log line, if the address cannot be had.
     """
+    address = (settings.prometheus_host, settings.prometheus_port)
     try:
-        return PrometheusEndpoint(settings.prometheus_host, settings.prometheus_port, **options)
+        endpoint = PrometheusEndpoint(*address, **options)
     except OSError as error:
-        _logger.warning(
-            "No Prometheus endpoint: %s:%s cannot be used (%s); set %s to a free port",
-            settings.prometheus_host,
-            settings.prometheus_port,
+        _logger.log(
+            logging.DEBUG if address in _refused else logging.WARNING,
+            "No Prometheus endpoint: %s:%s cannot be used (%s); set %s to a free port. It is tried again until it is free.",
+            *address,
             error,
             setting,
         )
+        _refused.add(address)
         return None
+    if address in _refused:
+        _refused.discard(address)
+        _logger.warning("The Prometheus endpoint is at %s:%s now", *address)
+    return endpoint
 
 
 def _after_fork_in_child() -> None:
@@ -170,4 +177,4 @@ def _after_fork_in_child() -> None:
     _endpoints.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork_in_child(_after_fork_in_child)

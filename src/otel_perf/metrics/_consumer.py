@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from opentelemetry.metrics import CallbackOptions
 
 from otel_perf import _core
+from otel_perf.config import GAUGE_MODES
 from otel_perf.metrics._exemplars import CustomExemplars
 from otel_perf.metrics._points import PointBuilder
 from otel_perf.metrics._readers import DEFAULT_BOUNDARIES, ReaderOptions
@@ -71,6 +72,7 @@ class NativeConsumer:
         views: Views in their order.
         exemplar_filter: Which recordings may become exemplars.
         leads: Whether readers of this process may export for the group.
+        gauge_mode: What the workers' values of a gauge become.
 
     Raises:
         ValueError: A view states an aggregation that is neither the SDK's nor ours.
@@ -84,9 +86,11 @@ class NativeConsumer:
         exemplar_filter: ExemplarFilter,
         *,
         leads: bool = True,
+        gauge_mode: str = GAUGE_MODES[0],
     ) -> None:
         self._segment = segment
         self._leads = leads
+        self._gauge_mode = gauge_mode
         self._refresh: Callable[[float], None] | None = None
         self._remote: list[ReaderOptions] = []
         self._cardinality_limit = cardinality_limit
@@ -106,7 +110,7 @@ class NativeConsumer:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._exemplars.reset()
-        self._collector = _core.Collector(self._segment, list(DEFAULT_BOUNDARIES))
+        self._collector = _core.Collector(self._segment, list(DEFAULT_BOUNDARIES), self._gauge_mode)
         self._builder = PointBuilder(self._segment, self._exemplars, VERSION)
         for reader, options in self._readers.items():
             self._collector.add_reader(id(reader), options.preferences())
@@ -323,6 +327,19 @@ class NativeConsumer:
             self._collector.reported(since_ns)
         except Exception:
             _logger.exception("Callbacks are not collected")
+        finally:
+            self._lock.release()
+
+    def keep_up(self) -> None:
+        """Lets delta intervals of the readers begin now, for a process that may take over from the one that exports. Never raises."""
+        if not any(options.delta for options in self._readers.values()) or not self._wait_for_turn(monotonic()):
+            return
+        try:
+            for reader, options in tuple(self._readers.items()):
+                if options.delta:
+                    self._collector.keep_up(id(reader))
+        except Exception:
+            _logger.exception("Intervals are not kept up")
         finally:
             self._lock.release()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakMethod
 
 from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.environment_variables import OTEL_METRICS_EXEMPLAR_FILTER
@@ -62,6 +63,7 @@ class MeterProvider(sdk.MeterProvider):
         **kwargs: Any,
     ) -> None:
         settings = _settings or Settings.from_environment()
+        self.endpoints: tuple[Callable[[], MetricReader | None], ...] = ()
         self._owned_segment = None
         if segment is None:
             segment = self._owned_segment = segments.create(settings.memory_limit, settings.service_name)
@@ -73,7 +75,14 @@ class MeterProvider(sdk.MeterProvider):
             )
             # The distribution says with its settings that a process of its own exports what this provider's instruments record.
             leads = _settings is None or _settings.observer != "process"
-            self._consumer = NativeConsumer(segment, settings.cardinality_limit, views, exemplar_filter, leads=leads)
+            self._consumer = NativeConsumer(
+                segment,
+                settings.cardinality_limit,
+                views,
+                exemplar_filter,
+                leads=leads,
+                gauge_mode=settings.gauge_mode,
+            )
             for reader in metric_readers:
                 self._consumer.add_metric_reader(reader)
             super().__init__(metric_readers, resource, exemplar_filter, shutdown_on_exit, views, **kwargs)
@@ -87,6 +96,8 @@ class MeterProvider(sdk.MeterProvider):
         self._measurement_consumer = cast("Any", self._consumer)
         for reader in self._metric_readers:
             _let_collect(reader, self._consumer)
+        in_child = WeakMethod(self._handle_untold_fork)
+        segments.after_untold_fork_in_child(lambda: (handle := in_child()) and handle())
 
     def report_on_itself(self) -> SelfMetrics:
         """Adds the ``otel_perf.*`` metrics to what all readers collect.
@@ -157,6 +168,10 @@ class MeterProvider(sdk.MeterProvider):
         flushed = super().force_flush(timeout_millis)
         return (self._flush is None or self._flush(timeout_millis / 1000)) and flushed
 
+    def serve_by(self, endpoints: Sequence[Callable[[], MetricReader | None]]) -> None:
+        """Takes what makes the readers that this provider gets if its process leads the group."""
+        self.endpoints = tuple(endpoints)
+
     def flush_by(self, flush: Callable[[float], bool]) -> None:
         """Has `flush` called by `force_flush`, with the seconds that it may take, for readers in another process."""
         self._flush = flush
@@ -192,6 +207,13 @@ class MeterProvider(sdk.MeterProvider):
             if hasattr(reader, "after_fork_in_child"):
                 reader.after_fork_in_child()
         self._consumer.after_fork_in_child()
+
+    def _handle_untold_fork(self) -> None:
+        """What the SDK and we have the interpreter do after a fork, where it is not told of it."""
+        self._handle_fork()
+        for reader in self._metric_readers:
+            if getattr(reader, "_daemon_thread", None) is not None:
+                cast("Any", reader)._at_fork_reinit()
 
 
 def _let_collect(reader: MetricReader, consumer: NativeConsumer) -> None:

@@ -62,6 +62,12 @@ def quantiles(provider: MeterProvider, settings: Settings) -> None:
         )
 
 
+def look() -> None:
+    """Has the observer of this process look, which leads from now on, if there is one and it does not yet."""
+    if _default is not None and not _default.is_running:
+        _begin(_default)
+
+
 def _begin(observer: Observer) -> None:
     global _has_failed  # noqa: PLW0603 - as above.
     try:
@@ -79,8 +85,7 @@ def self_metrics() -> list[Made]:
     """
     if _default is None:
         return []
-    if not _default.is_running:
-        _begin(_default)
+    look()
     return _default.self_metrics()
 
 

@@ -22,11 +22,12 @@ from otel_perf.observer._asked import ANSWERS
 from otel_perf.observer._channel import Channel, read
 from otel_perf.observer._default import quantiles, start
 from otel_perf.observer._default import self_metrics as of_the_observer
-from otel_perf.observer._readers import export_results, readers
+from otel_perf.observer._leading import Leading
+from otel_perf.observer._readers import endpoints, export_results, readers
 from otel_perf.segment import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from opentelemetry.sdk.metrics.export import MetricReader
@@ -66,6 +67,7 @@ class Observation:
         self._last_asked = self._last_answered = 0
         self._readers: list[MetricReader] = []
         self._provider: MeterProvider | None = None
+        self._leading: Leading | None = None
         self._observer: Observer | None = None
         self._ready = threading.Event()
         self.segment = Segment.attach(path)
@@ -84,11 +86,14 @@ class Observation:
             _logger.info("Nothing to observe: another process leads")
             return
         resource = Resource({name: read(value) for name, value in hello["resource"].items()}, hello["schema_url"])
-        self._readers = self._make_readers(settings, hello["exporters"])
+        self._readers = self._make_readers(hello["exporters"])
         # Of this process the threads read.
         own = replace(settings, observer="thread")
         provider = MeterProvider(self._readers, resource, shutdown_on_exit=False, segment=self.segment, _settings=own)
         self._provider = provider
+        provider.serve_by(endpoints(settings, hello["exporters"]))
+        self._leading = Leading(provider)
+        self._leading.turn()
         provider._consumer.refresh_by(self._refresh)
         self._observer = start(self.segment, own)
         quantiles(provider, own)
@@ -138,9 +143,9 @@ class Observation:
         """Gives leadership back and removes the segment's file if nobody else uses it."""
         self.segment.close()
 
-    def _make_readers(self, settings: Settings, exporters: list[str]) -> list[MetricReader]:
+    def _make_readers(self, exporters: list[str]) -> list[MetricReader]:
         try:
-            return readers(settings, self.segment, exporters, {})
+            return readers(exporters, {})
         except Exception as error:
             # Another start would end in the same way.
             _logger.error("No metrics: %s: %s", type(error).__name__, error)  # noqa: TRY400 - one line.
@@ -216,6 +221,8 @@ class Observation:
         last = [first]
         unseen = 0
         while True:
+            if self._leading is not None:
+                self._leading.turn()
             lanes = self.segment.others()
             if lanes:
                 last, unseen = lanes, 0
@@ -238,10 +245,13 @@ class Observation:
         # It ended before the others, as a program does that goes into the background.
         return any(self.segment.has_left(lane) for lane in lanes)
 
+    def _all_readers(self) -> Sequence[MetricReader]:
+        return () if self._provider is None else self._provider._metric_readers
+
     def _end_readers(self) -> None:
         """Ends all readers at the same time, each with a last collection and export, and waits for them for ten seconds together."""
         deadline = monotonic() + _LAST_EXPORT_S
-        threads = [threading.Thread(target=_end, args=(reader,), daemon=True) for reader in self._readers]
+        threads = [threading.Thread(target=_end, args=(reader,), daemon=True) for reader in self._all_readers()]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,7 +1,7 @@
 """The application's side of an observer process: starts it, runs callbacks when it asks, logs what it says, and starts another if it dies.
 
 Each process of the group has one thread for that. One of them has the channel: that of the process that found nobody observing, as a rule the one that
-made the segment. The others run their callbacks at each export interval, so that their values are in the segment.
+made the segment. The others have their callbacks report when the observer has collected, so that their values are in the segment.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from otel_perf.metrics._readers import ReaderOptions
 from otel_perf.observer import _launch
 from otel_perf.observer._asked import AskedWindows
 from otel_perf.observer._channel import Channel, written
+from otel_perf.observer._leading import INTERVAL_S
+from otel_perf.segment import after_fork_in_child
 
 if TYPE_CHECKING:
     from otel_perf.config import Settings
@@ -33,7 +35,6 @@ _RESTARTS_MAX = 3
 _RESTARTS_WITHIN_S = 60.0
 _CALLBACKS_MS = 10_000.0
 _LAST_CALLBACKS_MS = 1_000.0
-_INTERVAL_MAX_S = 86_400.0
 _HANDOVER_S = 2.0
 _SOON_S = 0.01
 
@@ -78,8 +79,6 @@ class ObserverProcess:
         self._consumer = provider._consumer
         provider.flush_by(self.flush)
         self._segment = provider.segment
-        # An interval may be stated as endless, which `sleep` refuses.
-        self._interval_s = min(settings.export_interval_s, _INTERVAL_MAX_S)
         # Those of now: the application may change its environment and its directory.
         self._environment = _launch.environment(os.environ)
         resource = provider._sdk_config.resource
@@ -92,6 +91,8 @@ class ObserverProcess:
         self._channel: Channel | None = None
         self._ends: tuple[Channel, ...] = ()
         self._restarts: list[float] = []
+        # Of the collections that callbacks have reported for.
+        self._collections: int | None = None
         self._has_started = False
         # Whether no observer has logged before the next one that is started here.
         self._is_first = str(provider.segment.path) != settings.segment_path
@@ -107,7 +108,7 @@ class ObserverProcess:
         if self._is_unobserved():
             self._start()
         start_new_thread(self._live, ())
-        os.register_at_fork(after_in_child=self._after_fork_in_child)
+        after_fork_in_child(self._after_fork_in_child)
         atexit.register(self._at_exit)
 
     def ask(self, method: str, timeout_s: float = 1.0, **arguments: Any) -> Any:
@@ -211,8 +212,11 @@ class ObserverProcess:
                 self._start()
             channel = self._channel
             if channel is None:
-                self._consumer.run_callbacks(_CALLBACKS_MS)
-                sleep(self._interval_s)
+                collections = self._segment.collections
+                if collections != self._collections:
+                    self._collections = collections
+                    self._consumer.run_callbacks(_CALLBACKS_MS)
+                sleep(INTERVAL_S)
                 continue
             while (message := channel.hear()) is not None:
                 self._act_on(message, channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics.export import MetricReader
@@ -9,42 +10,48 @@ from opentelemetry.sdk.metrics.export import MetricReader
 from otel_perf import _components
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from otel_perf.config import Settings
     from otel_perf.metrics._self_metrics import Made, Value
-    from otel_perf.segment import Segment
 
 PROMETHEUS = "prometheus"
 """Entry point name of the exporter that is an endpoint."""
 _OF_REQUESTS = ("ok", "failed")
 
 
-def readers(
-    settings: Settings, segment: Segment, names: list[str], arguments: Mapping[Any, Mapping[str, Any]]
-) -> list[MetricReader]:
-    """Makes a reader for each metrics exporter; that of the Prometheus endpoint serves from now on.
+def endpoints(settings: Settings, names: list[str]) -> list[Callable[[], MetricReader | None]]:
+    """What makes the readers that only the leader of the group has, because a port is one process's: that of the Prometheus endpoint.
 
     Args:
         settings: Address of the endpoint.
-        segment: The segment, which the process that serves the endpoint leads.
+        names: Entry point names of the exporters.
+
+    Returns:
+        What makes each; it answers None, after one log line, if the address cannot be had.
+    """
+    if PROMETHEUS not in names:
+        return []
+    # Loaded now, because gevent may have replaced sockets when this process begins to lead.
+    from otel_perf.exporters.prometheus import serve  # noqa: PLC0415 - only who may serve pays for it.
+
+    return [partial(serve, settings)]
+
+
+def readers(names: list[str], arguments: Mapping[Any, Mapping[str, Any]]) -> list[MetricReader]:
+    """Makes a reader for each metrics exporter that is no endpoint.
+
+    Args:
         names: Entry point names of the exporters.
         arguments: Arguments for the constructors of some exporter classes.
 
     Returns:
-        The readers; the endpoint's is missing if another process leads or its address cannot be had.
+        The readers.
 
     Raises:
         RuntimeError: An exporter is not installed.
     """
     made: list[MetricReader] = []
-    # One endpoint for all workers: a child that joins a led segment is scraped through its leader.
-    if PROMETHEUS in names and segment.lead():
-        from otel_perf.exporters.prometheus import serve  # noqa: PLC0415 - only who serves pays for it.
-
-        endpoint = serve(settings)
-        if endpoint is not None:
-            made.append(endpoint)
     others = [name for name in names if name != PROMETHEUS]
     if not others:
         return made

@@ -6,13 +6,13 @@ slots. A question is answered from what was seen at the last look, without anoth
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from otel_perf import _core
 from otel_perf.config import WINDOW_MEMORY_LIMIT_DEFAULT, WINDOWS_DEFAULT
+from otel_perf.segment import after_fork_in_child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -335,4 +335,4 @@ def _after_fork_in_child() -> None:
     _generation += 1
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork_in_child(_after_fork_in_child)
