@@ -133,6 +133,13 @@ class Segment:
     def bar_leading(self, barred: bool) -> None:
         """States whether this process, and what is forked from it, never leads."""
 
+    def set_separate(self, separate: bool) -> None:
+        """States whether each process that is forked from this one gets a segment of its own, with its first lane, in which nothing was recorded yet."""
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether forked processes get segments of their own."""
+
     @property
     def collections(self) -> int:
         """Number of collections that all processes have made of the segment, modulo 2^32."""

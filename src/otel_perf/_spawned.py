@@ -1,11 +1,13 @@
 """Processes that `multiprocessing` spawns start instrumented, as those that it forks are: uvicorn's workers, for example.
 
-The wrapper takes itself out of the environment, lest any program that the application starts be instrumented, and so they would start without it. What a
-spawned process is prepared with is pickled; something more in it starts otel_perf there, before the application's own module is imported.
+Whether the wrapper is in their environment depends on its release, and on the application. What a spawned process is prepared with is pickled; something
+more in it starts otel_perf there if nobody has, before the application's own module is imported. The tracker that `multiprocessing` starts beside them, to
+remove what they leave behind, runs nothing of the application and is left alone.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +29,11 @@ class _Start:
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return exec, (_START,)
+
+
+def is_a_tracker() -> bool:
+    """Whether this process is the resource tracker of `multiprocessing`."""
+    return any(argument.startswith("from multiprocessing.resource_tracker import") for argument in sys.orig_argv)
 
 
 def follow_multiprocessing() -> None:

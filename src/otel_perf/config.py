@@ -69,6 +69,7 @@ from otel_perf.environment_variables import (
     OTEL_PERF_VIEWS_FILE,
     OTEL_PERF_WINDOW_MEMORY_LIMIT,
     OTEL_PERF_WINDOWS,
+    OTEL_PERF_WORKERS,
 )
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ EXIT_TIMEOUT_DEFAULT = 1000
 EXIT_TIMEOUT_MAX = 2000
 GAUGE_MODES = ("mostrecent", "min", "max", "sum", "all")
 """What several workers' values of a gauge become."""
+WORKERS = ("merged", "separate")
+"""What the processes of a service are to those who read its metrics."""
 OBSERVERS = ("thread", "process", "off")
 """Who may read the segment and export."""
 WINDOWS_DEFAULT = (1, 10, 60)
@@ -164,6 +167,7 @@ class Settings:
         quantile_instruments: Names of the histograms of which they are, with ``*`` and ``?``.
         quantile_window_s: Seconds of the window of which they are, if the longest of the windows has so many.
         gauge_mode: What the values of a gauge in several workers become, one of `GAUGE_MODES`.
+        workers: Whether the processes of the service are one stream of metrics or a stream each, one of `WORKERS`.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -188,6 +192,7 @@ class Settings:
     quantile_instruments: tuple[str, ...] = ("*",)
     quantile_window_s: int = QUANTILE_WINDOW_DEFAULT_S
     gauge_mode: str = GAUGE_MODES[0]
+    workers: str = WORKERS[0]
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -234,6 +239,7 @@ class Settings:
             quantiles=_quantiles(env),
             quantile_instruments=tuple(name.strip() for name in instruments.split(",")) if instruments else ("*",),
             gauge_mode=_choice(env, OTEL_PERF_GAUGE_MODE, GAUGE_MODES),
+            workers=_choice(env, OTEL_PERF_WORKERS, WORKERS),
             quantile_window_s=_integer(env, OTEL_PERF_QUANTILE_WINDOW, QUANTILE_WINDOW_DEFAULT_S, 1, windows[-1]),
         )
 

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_perf import _components, _exit, config, observer
 from otel_perf._logs import LazyLoggerProvider
-from otel_perf._spawned import follow_multiprocessing
+from otel_perf._spawned import follow_multiprocessing, is_a_tracker
 from otel_perf.config import Settings
 from otel_perf.environment_variables import OTEL_PERF_OBSERVER, OTEL_PERF_VIEWS_FILE
 from otel_perf.metrics import MeterProvider
@@ -63,6 +63,8 @@ class OtelPerfConfigurator:
         """
         OtelPerfConfigurator._has_run = True
         if not raise_errors:
+            if is_a_tracker():
+                return
             follow_multiprocessing()
         file = config.read(OTEL_CONFIG_FILE)
         if file:

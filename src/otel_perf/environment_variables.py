@@ -21,6 +21,7 @@ __all__ = [
     "OTEL_PERF_VIEWS_FILE",
     "OTEL_PERF_WINDOWS",
     "OTEL_PERF_WINDOW_MEMORY_LIMIT",
+    "OTEL_PERF_WORKERS",
 ]
 
 OTEL_PERF_MEMORY_LIMIT = "OTEL_PERF_MEMORY_LIMIT"
@@ -154,4 +155,13 @@ OTEL_PERF_QUANTILE_WINDOW = "OTEL_PERF_QUANTILE_WINDOW"
 .. envvar:: OTEL_PERF_QUANTILE_WINDOW
 
 Seconds of the trailing window that the gauges are of. Default 60, or the longest of ``OTEL_PERF_WINDOWS`` if that is less; accepted 1 to the longest.
+"""
+
+OTEL_PERF_WORKERS = "OTEL_PERF_WORKERS"
+"""
+.. envvar:: OTEL_PERF_WORKERS
+
+What the processes of a service are to those who read its metrics: ``merged``, the default, one stream and one endpoint for all; ``separate``, a stream
+for each process that the program forks or spawns, with its own ``service.instance.id``. Each then serves its own endpoint, at the first free one of the 64
+ports from the one that is set; ``otel-perf doctor`` lists them. The HDR log of each has its process id behind the name.
 """

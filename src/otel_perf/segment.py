@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from otel_perf import _core
 from otel_perf._core import HistogramSeries, HistogramSnapshot, SegmentError, find
+from otel_perf.config import WORKERS
 from otel_perf.environment_variables import OTEL_PERF_SEGMENT, OTEL_PERF_SERVICE_INSTANCE_ID
 
 if TYPE_CHECKING:
@@ -59,7 +61,10 @@ def after_fork_in_child(act: Callable[[], object]) -> None:
     Args:
         act: What is called; what it raises is logged.
     """
-    _in_child.append(act)
+    once = _Once(act)
+    _in_child.append(once)
+    # Each for itself, so that it has its place among the hooks of others: locks that they hold during a fork are given back by theirs.
+    os.register_at_fork(after_in_child=once)
 
 
 def after_untold_fork_in_child(act: Callable[[], object]) -> None:
@@ -68,35 +73,41 @@ def after_untold_fork_in_child(act: Callable[[], object]) -> None:
     Args:
         act: What is called; what it raises is logged.
     """
-    _untold.append(act)
+    _untold.append(_Once(act))
 
 
-def _forked() -> None:
+class _Once:
+    """Does something once in each process that was forked since."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+        self._forks = _core.forks()
+
+    def __call__(self) -> None:
+        forks = _core.forks()
+        if forks == self._forks:
+            return
+        self._forks = forks
+        try:
+            self._act()
+        except Exception:
+            _logger.exception("Something of the parent process is left in process %d", os.getpid())
+
+
+def _told() -> None:
     global _forks  # noqa: PLW0603 - a process has one number.
-    forks = _core.forks()
-    if forks == _forks:
-        return
-    _forks = forks
-    for act in tuple(_in_child):
-        _guarded(act)
+    _forks = _core.forks()
 
 
-def _forked_untold() -> None:
+def _recorded() -> None:
     if _core.forks() != _forks:
-        for act in tuple(_untold):
-            _guarded(act)
-        _forked()
+        for act in (*_untold, *_in_child):
+            act()
+        _told()
 
 
-def _guarded(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except Exception:
-        _logger.exception("Something of the parent process is left in process %d", os.getpid())
-
-
-os.register_at_fork(after_in_child=_forked)
-_core.set_forked(_forked_untold)
+os.register_at_fork(after_in_child=_told)
+_core.set_forked(_recorded)
 
 
 @cache
@@ -119,12 +130,13 @@ def let_lead_where_threads_run(segment: Segment) -> None:
         segment.bar_leading(uwsgi is None or uwsgi.worker_id() == 0)
 
 
-def create(memory_limit: int, service_name: str) -> Segment:
+def create(memory_limit: int, service_name: str, workers: str = WORKERS[0]) -> Segment:
     """Creates a segment for this process, which leads, and the ones it forks.
 
     Args:
         memory_limit: Size in bytes.
         service_name: Service that the segment belongs to; children of other services do not attach.
+        workers: ``separate`` if each process that is forked gets a segment of its own.
 
     Returns:
         The segment; a private one, with a warning, where shared memory cannot be had under a name.
@@ -134,6 +146,9 @@ def create(memory_limit: int, service_name: str) -> Segment:
     """
     segment = Segment.create(memory_limit, service_name)
     let_lead_where_threads_run(segment)
+    if workers == "separate":
+        segment.set_separate(True)
+        after_fork_in_child(partial(_separate, ref(segment)))
     # At once, and not at the first collection, which a child might be quicker to make.
     segment.lead()
     if segment.private_because is not None:
@@ -142,6 +157,13 @@ def create(memory_limit: int, service_name: str) -> Segment:
             segment.private_because,
         )
     return segment
+
+
+def _separate(found: ref[Segment]) -> None:
+    segment = found()
+    if segment is not None:
+        # It has its own memory as soon as it has its own lane, before any thread of ours runs in the child.
+        _ = segment.lane
 
 
 def open_default(settings: Settings) -> Segment:
@@ -158,7 +180,7 @@ def open_default(settings: Settings) -> Segment:
         return _default
     segment = _attach_named(settings)
     if segment is None:
-        segment = create(settings.memory_limit, settings.service_name)
+        segment = create(settings.memory_limit, settings.service_name, settings.workers)
         if segment.path is not None:
             os.environ[OTEL_PERF_SEGMENT] = str(segment.path)
     _default = segment
@@ -166,7 +188,7 @@ def open_default(settings: Settings) -> Segment:
 
 
 def _attach_named(settings: Settings) -> Segment | None:
-    if settings.segment_path is None:
+    if settings.segment_path is None or settings.workers == "separate":
         return None
     try:
         segment = Segment.attach(settings.segment_path)

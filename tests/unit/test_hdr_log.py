@@ -300,6 +300,7 @@ def test_only_the_leader_writes_and_the_next_goes_on(
 
     class Segment:
         leads = False
+        is_separate = False
         histograms = provider.segment.histograms
 
         def lead(self) -> bool:

@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf._rivals": set(),
     # The distribution, in processes that are spawned.
     "otel_perf._spawned": {"otel_perf.distro"},
-    "otel_perf.segment": {"otel_perf.environment_variables"},
+    "otel_perf.segment": {"otel_perf.config", "otel_perf.environment_variables"},
     "otel_perf.hdr": set(),
     "otel_perf.exporters": set(),
     "otel_perf.exporters._http": set(),

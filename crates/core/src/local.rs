@@ -16,7 +16,7 @@ mod write;
 
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize};
 use std::sync::Arc;
 
 use crate::asking::Asking;
@@ -52,8 +52,8 @@ pub struct LocalSeries {
     asking_epoch: AtomicU32,
     /// Whether nobody else writes the cell, so that adding needs no locked instruction.
     exclusive: AtomicBool,
-    /// Byte offset of the histogram header; 0 if the series is no histogram.
-    histogram_at: usize,
+    /// Byte offset of the histogram header, looked up with the cell; 0 if the series is no histogram.
+    histogram_at: AtomicUsize,
     /// Integer units per unit of the instrument.
     per_one: f64,
     /// Where a value goes that finds no room here; none for the overflow series itself.
@@ -87,7 +87,7 @@ impl LocalSeries {
             plain_epoch: AtomicU32::new(NEVER),
             asking_epoch: AtomicU32::new(NEVER),
             exclusive: AtomicBool::new(false),
-            histogram_at: record.histogram_at.unwrap_or(0),
+            histogram_at: AtomicUsize::new(record.histogram_at.unwrap_or(0)),
             per_one: stream.per_one,
             overflow,
             stream: Arc::clone(stream),
@@ -146,6 +146,11 @@ impl LocalSeries {
             .find_map(|lane| Some((lane, lanes.cell_at(lane, self.id)?)))?;
         let cell = self.segment.region().cell(at)?;
         tables.touch(self.id, unix_ns());
+        if self.histogram_at.load(Relaxed) != 0 {
+            // A forked process may have got a segment of its own with the lane, where the header lies elsewhere.
+            let found = tables.read_series(self.id).and_then(|series| series.histogram_at)?;
+            self.histogram_at.store(found, Relaxed);
+        }
         self.exclusive.store(self.segment.is_exclusive(lane), Relaxed);
         self.asking
             .begin(self.stream.exemplars.as_ref().map_or(0, Buckets::all));
@@ -284,7 +289,7 @@ impl LocalSeries {
         Histogram::new(
             self.segment.region(),
             self.segment.geometry(),
-            self.histogram_at,
+            self.histogram_at.load(Relaxed),
             self.overflow.is_none(),
         )
     }

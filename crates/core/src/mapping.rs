@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::error::SegmentError;
@@ -24,9 +24,11 @@ use crate::region::Region;
 pub struct Mapping {
     region: Region,
     base: NonNull<u8>,
-    /// The locked file; none for an anonymous mapping.
-    file: Option<File>,
-    path: Option<PathBuf>,
+    /// Descriptor of the locked file; [`NO_FILE`] for an anonymous mapping. Owned by the mapping, unless somebody has closed it, see
+    /// [`Mapping::has_lost_its_file`].
+    file: AtomicI32,
+    /// The file's name; null if it has none. Invariant: what is pointed to lives as long as the mapping.
+    named: AtomicPtr<Named>,
     /// Lane of this process and the fork count at which it was taken: `forks << 32 | lane + 1`; 0 for none yet. It is kept here
     /// because it goes with the byte lock, which is the process's, however often it opens the segment.
     lane: AtomicU64,
@@ -34,9 +36,19 @@ pub struct Mapping {
     handles: AtomicUsize,
     /// Whether the file stays at this process's end, for another one that is about to attach.
     kept: AtomicBool,
-    /// Key among the attached files.
+    /// Forks that came before this mapping, or before its memory was replaced.
+    forks: AtomicU32,
+}
+
+/// Name of a file.
+#[derive(Debug)]
+struct Named {
+    path: PathBuf,
+    /// Key among the attached files; none until the file is known under its final name.
     key: Option<Key>,
 }
+
+const NO_FILE: i32 = -1;
 
 /// Stands for the lane while one thread of the process takes it.
 const JOINING: u32 = u32::MAX;
@@ -67,6 +79,26 @@ pub fn alive() -> Vec<Arc<Mapping>> {
         |_| Vec::new(),
         |attached| attached.values().filter_map(Weak::upgrade).collect(),
     )
+}
+
+fn boxed(path: PathBuf, key: Option<Key>) -> *mut Named {
+    Box::into_raw(Box::new(Named { path, key }))
+}
+
+/// The key of what a descriptor is open on; `None` if it is closed. A copy of the descriptor would not do: to close it drops the locks.
+fn key_of(fd: i32) -> Option<Key> {
+    // SAFETY: all-zero bytes are a valid `stat`, into which the kernel writes.
+    let mut found: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let answered = unsafe { libc::fstat(fd, &raw mut found) == 0 };
+    answered.then_some((found.st_dev, found.st_ino))
+}
+
+fn close(fd: i32) {
+    if fd != NO_FILE {
+        // SAFETY: the mapping owned the descriptor and no longer names it.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
 }
 
 fn system(action: &'static str, path: Option<&Path>) -> impl FnOnce(io::Error) -> SegmentError {
@@ -113,12 +145,12 @@ impl Mapping {
         Ok(Mapping {
             region,
             base,
-            file,
-            path,
+            file: AtomicI32::new(file.map_or(NO_FILE, IntoRawFd::into_raw_fd)),
+            named: AtomicPtr::new(path.map_or(ptr::null_mut(), |path| boxed(path, None))),
             lane: AtomicU64::new(0),
             handles: AtomicUsize::new(1),
             kept: AtomicBool::new(false),
-            key: None,
+            forks: AtomicU32::new(fork::count()),
         })
     }
 
@@ -258,33 +290,108 @@ impl Mapping {
             .custom_flags(libc::O_NOFOLLOW)
             .open(path)
             .map_err(system("opening", Some(path)))?;
-        let mut mapping =
-            Mapping::new(Some(file), Some(path.to_path_buf()), size).map_err(system("mapping", Some(path)))?;
-        mapping.key = Some(key);
+        let mapping = Mapping::new(Some(file), None, size).map_err(system("mapping", Some(path)))?;
+        mapping.rename(path, Some(key));
         let mapping = Arc::new(mapping);
         attached.insert(key, Arc::downgrade(&mapping));
         Ok(mapping)
     }
 
     /// Makes a mapping created by this process known, so that attaching to its file by name finds it, under its final name.
-    pub fn publish(mut self, path: &Path) -> Result<Arc<Mapping>, SegmentError> {
-        let Some(current) = self.path.take() else {
-            return Ok(Arc::new(self));
+    pub fn publish(self, path: &Path) -> Result<Arc<Mapping>, SegmentError> {
+        let mapping = Arc::new(self);
+        let Some(current) = mapping.path() else {
+            return Ok(mapping);
         };
         // Held from before the file has its name, so that nobody attaches to it by name in between.
         let mut attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
-        std::fs::rename(&current, path).map_err(|source| {
-            let _ = std::fs::remove_file(&current);
+        std::fs::rename(current, path).map_err(|source| {
+            let _ = std::fs::remove_file(current);
             system("naming", Some(path))(source)
         })?;
-        self.path = Some(path.to_path_buf());
-        let metadata = self.file.as_ref().and_then(|file| file.metadata().ok());
-        self.key = metadata.map(|metadata| (metadata.dev(), metadata.ino()));
-        let mapping = Arc::new(self);
-        if let Some(key) = mapping.key {
+        let key = key_of(mapping.file.load(Acquire));
+        mapping.rename(path, key);
+        if let Some(key) = key {
             attached.insert(key, Arc::downgrade(&mapping));
         }
         Ok(mapping)
+    }
+
+    /// Puts the memory and the file of `fresh` in place of this mapping's, at the same addresses: for a process that was forked and whose threads have
+    /// not used the mapping yet. It holds no lock on the old file, so that closing it loses nothing.
+    pub fn replace_by(mapping: &Arc<Mapping>, fresh: Mapping, path: Option<&Path>) -> io::Result<()> {
+        debug_assert_eq!(mapping.region.len(), fresh.region.len());
+        let size = mapping.region.len();
+        if let (Some(current), Some(path)) = (fresh.path(), path) {
+            std::fs::rename(current, path)?;
+        }
+        let (from, to) = (fresh.base.as_ptr(), mapping.base.as_ptr());
+        // SAFETY: both ranges are mappings of `size` bytes that this process owns. The old one is replaced in one step by memory of the same size that is
+        // accessed in the same way, so that what was borrowed from it stays valid; `fresh` does not unmap its range, which is gone.
+        let moved = unsafe { libc::mremap(from.cast(), size, size, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to) };
+        if moved == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let fresh = std::mem::ManuallyDrop::new(fresh);
+        let file = fresh.file.load(Acquire);
+        close(mapping.file.swap(file, AcqRel));
+        let key = path.and_then(|_| key_of(file));
+        match path {
+            Some(path) => mapping.rename(path, key),
+            None => mapping.named.store(ptr::null_mut(), Release),
+        }
+        mapping.forks.store(fork::count(), Release);
+        // Another thread may have held the list when it was copied by the fork. Without being in it, the file stays until another process reaps it.
+        if let (Some(key), Ok(mut attached)) = (key, attached().try_lock()) {
+            attached.retain(|_, known| !ptr::eq(known.as_ptr(), Arc::as_ptr(mapping)));
+            attached.insert(key, Arc::downgrade(mapping));
+        }
+        Ok(())
+    }
+
+    /// Gives the mapping a name. That of before is never freed, because somebody may have borrowed it; it is replaced once per fork.
+    fn rename(&self, path: &Path, key: Option<Key>) {
+        self.named.store(boxed(path.to_path_buf(), key), Release);
+    }
+
+    fn named(&self) -> Option<&Named> {
+        // SAFETY: the invariant of the field.
+        unsafe { self.named.load(Acquire).as_ref() }
+    }
+
+    /// Whether this process was forked since it has the memory, which then is also that of others.
+    pub fn is_inherited(&self) -> bool {
+        self.forks.load(Acquire) != fork::count()
+    }
+
+    /// Whether somebody has closed the descriptor of the file, as a program does that goes into the background, and with it the locks.
+    pub fn has_lost_its_file(&self) -> bool {
+        let file = self.file.load(Acquire);
+        match self.named().and_then(|named| named.key) {
+            Some(key) => key_of(file) != Some(key),
+            None => file != NO_FILE && key_of(file).is_none(),
+        }
+    }
+
+    /// Opens the file again. False if it is gone; then there are no locks any more.
+    pub fn reopen(&self) -> bool {
+        let named = self.named();
+        let opened = named.and_then(|named| {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&named.path)
+                .ok()?;
+            (key_of(file.as_raw_fd()) == named.key).then_some(file)
+        });
+        let is_open = opened.is_some();
+        // The number of before is somebody else's now.
+        self.file.store(opened.map_or(NO_FILE, IntoRawFd::into_raw_fd), Release);
+        if !is_open {
+            self.named.store(ptr::null_mut(), Release);
+        }
+        is_open
     }
 
     /// The mapped bytes.
@@ -295,12 +402,15 @@ impl Mapping {
 
     /// The descriptor that carries the byte locks, if the mapping has one.
     pub fn lock_file(&self) -> Option<BorrowedFd<'_>> {
-        self.file.as_ref().map(AsFd::as_fd)
+        let file = self.file.load(Acquire);
+        // SAFETY: the mapping owns the descriptor. Whoever closes it all the same makes calls with it fail or ask about locks of another file, which none
+        // of ours are on.
+        (file != NO_FILE).then(|| unsafe { BorrowedFd::borrow_raw(file) })
     }
 
     /// Name of the file, if it has one.
     pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        self.named().map(|named| named.path.as_path())
     }
 }
 
@@ -308,10 +418,16 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: base and length are those that `mmap` gave, and nothing borrows the region any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.region.len()) };
-        let Some(key) = self.key else { return };
+        let key = self.named().and_then(|named| named.key);
+        let Some(key) = key else {
+            close(self.file.swap(NO_FILE, AcqRel));
+            return;
+        };
         let mut attached = attached().lock().unwrap_or_else(PoisonError::into_inner);
-        // Closed before others may open the file again, see `attach`.
-        drop(self.file.take());
+        if !self.has_lost_its_file() {
+            // Closed before others may open the file again, see `attach`.
+            close(self.file.swap(NO_FILE, AcqRel));
+        }
         if attached
             .get(&key)
             .is_some_and(|known| std::ptr::eq(known.as_ptr(), self))

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Once};
 
 use crate::clock::unix_ns;
@@ -35,7 +35,9 @@ pub struct Segment {
     region: Region,
     geometry: Geometry,
     /// Process that opened it: the one that exports where there are no locks.
-    owner: u32,
+    owner: AtomicU32,
+    /// Whether a forked process gets a segment of its own, see [`Segment::set_separate`].
+    separate: AtomicBool,
     /// Whether the caller lets no two threads of this process record at once, see [`Segment::set_serialised`].
     serialised: AtomicBool,
     /// Lanes of the dead that count, one bit each, see [`Segment::mourn`].
@@ -104,14 +106,10 @@ impl Segment {
         service: &str,
     ) -> Result<(Segment, Option<SegmentError>), SegmentError> {
         let geometry = Geometry::of(size)?;
-        // The standard library's hash seeds are random per process and per state.
-        let nonce = RandomState::new().build_hasher().finish() as u32;
-        let name = format!("{}{}-{nonce:08x}", prefix(), std::process::id());
-        let named = Mapping::create(&directory.join(format!(".{name}")), geometry.size);
-        match named {
-            Ok(mapping) => {
+        match new_in(directory, &geometry) {
+            Ok((mapping, path)) => {
                 initialise(mapping.region(), &geometry, service);
-                let mapping = mapping.publish(&directory.join(name))?;
+                let mapping = mapping.publish(&path)?;
                 Ok((Segment::open(mapping, geometry), None))
             }
             Err(reason) => {
@@ -159,7 +157,8 @@ impl Segment {
             mourned: AtomicU64::new(0),
             barred: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            owner: std::process::id(),
+            owner: AtomicU32::new(std::process::id()),
+            separate: AtomicBool::new(false),
             serialised: AtomicBool::new(false),
         }
     }
@@ -220,9 +219,12 @@ impl Segment {
 
     /// Lane of this process, joined if need be. A forked child joins a lane of its own.
     pub fn lane(&self) -> usize {
-        self.mapping
-            .lane()
-            .unwrap_or_else(|| self.mapping.lane_or_join(|| self.workers().join()))
+        self.mapping.lane().unwrap_or_else(|| {
+            self.mapping.lane_or_join(|| {
+                self.separate();
+                self.workers().join()
+            })
+        })
     }
 
     /// Lane of this process if it has joined; a number that is no lane otherwise.
@@ -246,9 +248,65 @@ impl Segment {
         if self.barred.load(Relaxed) {
             return false;
         }
+        if self.separate.load(Relaxed) && self.mapping.is_inherited() {
+            self.lane();
+        }
+        if self.mapping.has_lost_its_file() {
+            self.regain();
+        }
         self.workers()
             .lead()
-            .unwrap_or_else(|| self.owner == std::process::id())
+            .unwrap_or_else(|| self.owner.load(Relaxed) == std::process::id())
+    }
+
+    /// Takes lock and lane again after somebody has closed the descriptor of the file.
+    fn regain(&self) {
+        if !self.mapping.reopen() {
+            self.owner.store(std::process::id(), Relaxed);
+            return;
+        }
+        let lane = self.mapping.lane();
+        if lane.is_some_and(|lane| lane > 0 && !self.workers().retake(lane)) {
+            // Another worker has it meanwhile.
+            self.mapping.set_lane(None);
+            fork::forget();
+        }
+    }
+
+    /// States whether each process that is forked from this one gets, at its first recording, a segment of its own with the same streams and series, in which
+    /// nothing was recorded yet.
+    pub fn set_separate(&self, separate: bool) {
+        self.separate.store(separate, Relaxed);
+    }
+
+    /// Whether forked processes get segments of their own.
+    pub fn is_separate(&self) -> bool {
+        self.separate.load(Relaxed)
+    }
+
+    /// Puts a segment of its own in place of the one that a forked process shares with its parent. Without memory for it they go on sharing.
+    fn separate(&self) {
+        if !self.separate.load(Relaxed) || !self.mapping.is_inherited() {
+            return;
+        }
+        let directory = self.path().and_then(Path::parent);
+        let named = directory.and_then(|directory| new_in(directory, &self.geometry).ok());
+        let (fresh, path) = match named {
+            Some((fresh, path)) => (fresh, Some(path)),
+            None => match Mapping::private(self.geometry.size) {
+                Ok(fresh) => (fresh, None),
+                Err(_) => return,
+            },
+        };
+        initialise(fresh.region(), &self.geometry, &self.service());
+        let tables = Tables {
+            region: fresh.region(),
+            geometry: &self.geometry,
+        };
+        tables.take_over(self.tables(), unix_ns());
+        if Mapping::replace_by(&self.mapping, fresh, path.as_deref()).is_ok() {
+            self.owner.store(std::process::id(), Relaxed);
+        }
     }
 
     /// States whether this process never leads, for one whose threads do not run.
@@ -350,6 +408,15 @@ impl Segment {
         let series = self.tables().read_series(id)?;
         self.region().read_bytes(series.attributes_at, series.attributes_len)
     }
+}
+
+/// A new file in a directory, and the name that it gets when it is ready.
+fn new_in(directory: &Path, geometry: &Geometry) -> Result<(Mapping, PathBuf), SegmentError> {
+    // The standard library's hash seeds are random per process and per state.
+    let nonce = RandomState::new().build_hasher().finish() as u32;
+    let name = format!("{}{}-{nonce:08x}", prefix(), std::process::id());
+    let mapping = Mapping::create(&directory.join(format!(".{name}")), geometry.size)?;
+    Ok((mapping, directory.join(name)))
 }
 
 fn initialise(region: &Region, geometry: &Geometry, service: &str) {

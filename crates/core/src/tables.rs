@@ -65,6 +65,10 @@ pub struct StreamId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesId(pub u32);
 
+fn hash_of(stream: StreamId, attributes: &[u8]) -> u64 {
+    xxh3_64_with_seed(attributes, u64::from(stream.0) + 1)
+}
+
 /// What a series record says, checked.
 #[derive(Clone, Copy, Debug)]
 pub struct SeriesRecord {
@@ -177,22 +181,10 @@ impl<'a> Tables<'a> {
             // Asked first, so that what is refused takes no memory.
             self.has_record(header::STREAM_NEXT, self.geometry.streams)?;
             self.has_record(header::SERIES_NEXT, self.geometry.series)?;
-            let bytes = descriptor.encode();
-            let length = u16::try_from(bytes.len()).ok()?;
-            let keep = self.pool().floor();
-            let start = self.pool().take_bytes(bytes.len(), keep)?;
-            self.region.write_bytes(start, &bytes).then_some(())?;
-            let number = self.next_record(header::STREAM_NEXT, self.geometry.streams)?;
-            let at = self.stream_record(StreamId(number))?;
-            self.word(at + I_HASH)?.store(hash, Relaxed);
-            self.half(at + I_DESCRIPTOR)?.store((start / 8) as u32, Relaxed);
-            self.region.u16(at + I_LENGTH)?.store(length, Relaxed);
-            let kind = descriptor.kind as u16 | (descriptor.stream.storage as u16) << 8;
-            self.region.u16(at + I_KIND)?.store(kind, Relaxed);
-            self.half(at + I_LIMIT)?.store(limit, Relaxed);
-            let overflow = self.new_series(StreamId(number), OVERFLOW_ATTRIBUTES, 0, OVERFLOW, now_unix_ns)?;
-            self.half(at + I_OVERFLOW)?.store(overflow.0 + 1, Release);
-            Some(number)
+            let stream = self.new_stream(descriptor, hash, limit)?;
+            let overflow = self.new_series(stream, OVERFLOW_ATTRIBUTES, 0, OVERFLOW, now_unix_ns)?;
+            self.complete(stream, overflow)?;
+            Some(stream.0)
         };
         self.find_or_insert(
             self.geometry.stream_index_at,
@@ -202,6 +194,30 @@ impl<'a> Tables<'a> {
             insert,
         )
         .map(StreamId)
+    }
+
+    /// A stream that lacks its overflow series.
+    fn new_stream(&self, descriptor: &Descriptor, hash: u64, limit: u32) -> Option<StreamId> {
+        let bytes = descriptor.encode();
+        let length = u16::try_from(bytes.len()).ok()?;
+        let keep = self.pool().floor();
+        let start = self.pool().take_bytes(bytes.len(), keep)?;
+        self.region.write_bytes(start, &bytes).then_some(())?;
+        let number = self.next_record(header::STREAM_NEXT, self.geometry.streams)?;
+        let at = self.stream_record(StreamId(number))?;
+        self.word(at + I_HASH)?.store(hash, Relaxed);
+        self.half(at + I_DESCRIPTOR)?.store((start / 8) as u32, Relaxed);
+        self.region.u16(at + I_LENGTH)?.store(length, Relaxed);
+        let kind = descriptor.kind as u16 | (descriptor.stream.storage as u16) << 8;
+        self.region.u16(at + I_KIND)?.store(kind, Relaxed);
+        self.half(at + I_LIMIT)?.store(limit, Relaxed);
+        Some(StreamId(number))
+    }
+
+    fn complete(&self, stream: StreamId, overflow: SeriesId) -> Option<()> {
+        let at = self.stream_record(stream)?;
+        self.half(at + I_OVERFLOW)?.store(overflow.0 + 1, Release);
+        Some(())
     }
 
     fn descriptor_range(&self, at: usize) -> Option<(usize, usize)> {
@@ -240,23 +256,7 @@ impl<'a> Tables<'a> {
         if attributes == OVERFLOW_ATTRIBUTES {
             return self.overflow_of(stream).ok_or(Drop::Corrupt);
         }
-        let hash = xxh3_64_with_seed(attributes, u64::from(stream.0) + 1);
-        let matches = |number| {
-            self.series_record(SeriesId(number)).is_some_and(|at| {
-                let same = self.word(at + S_HASH).is_some_and(|word| word.load(Relaxed) == hash)
-                    && self
-                        .region
-                        .u16(at + S_STREAM)
-                        .is_some_and(|n| u32::from(n.load(Relaxed)) == stream.0)
-                    && self
-                        .region
-                        .u16(at + S_LENGTH)
-                        .is_some_and(|n| usize::from(n.load(Relaxed)) == attributes.len());
-                same && self
-                    .half(at + S_ATTRIBUTES)
-                    .is_some_and(|start| self.region.bytes_equal(start.load(Relaxed) as usize * 8, attributes))
-            })
-        };
+        let hash = hash_of(stream, attributes);
         let at = self.stream_record(stream).ok_or(Drop::Corrupt)?;
         let count = self.half(at + I_COUNT).ok_or(Drop::Corrupt)?;
         let counted = Cell::new(false);
@@ -275,7 +275,7 @@ impl<'a> Tables<'a> {
                 self.geometry.series_index_at,
                 self.geometry.series_index,
                 hash,
-                matches,
+                |number| self.is_series(number, hash, stream, attributes),
                 insert,
             )
             .map(SeriesId);
@@ -284,6 +284,70 @@ impl<'a> Tables<'a> {
             count.fetch_sub(1, AcqRel);
         }
         found.ok_or(Drop::Overflow)
+    }
+
+    /// Takes over streams and series of other tables under their numbers, without what was recorded, into tables that are empty and nobody else's.
+    pub fn take_over(&self, others: Tables<'_>, now_unix_ns: u64) {
+        for number in 0..others.stream_count() {
+            if self.take_over_stream(others, StreamId(number)).is_none() {
+                // One that was never completed, or is corrupt, has its number all the same.
+                self.skip_to(header::STREAM_NEXT, number + 1);
+            }
+        }
+        for number in 0..others.series_count() {
+            if self.take_over_series(others, SeriesId(number), now_unix_ns).is_none() {
+                self.skip_to(header::SERIES_NEXT, number + 1);
+            }
+        }
+    }
+
+    fn skip_to(&self, counter: usize, next: u32) {
+        if let Some(counter) = self.half(counter) {
+            counter.store(next, Release);
+        }
+    }
+
+    fn take_over_stream(&self, others: Tables<'_>, id: StreamId) -> Option<()> {
+        let descriptor = others.descriptor(id)?;
+        let limit = others.half(others.stream_record(id)? + I_LIMIT)?.load(Relaxed);
+        let hash = xxh3_64_with_seed(&descriptor.identity(), 0);
+        let (at, entries) = (self.geometry.stream_index_at, self.geometry.stream_index);
+        let insert = || Some(self.new_stream(&descriptor, hash, limit)?.0);
+        self.find_or_insert(at, entries, hash, |_| false, insert).map(|_| ())
+    }
+
+    fn take_over_series(&self, others: Tables<'_>, id: SeriesId, now_unix_ns: u64) -> Option<()> {
+        let series = others.read_series(id)?;
+        if series.overflow {
+            (others.overflow_of(series.stream)? == id).then_some(())?;
+            let made = self.new_series(series.stream, OVERFLOW_ATTRIBUTES, 0, OVERFLOW, now_unix_ns)?;
+            return self.complete(series.stream, made);
+        }
+        let attributes = others.region.read_bytes(series.attributes_at, series.attributes_len)?;
+        // Of several that were inserted at once only one counts.
+        (others.found(series.stream, &attributes)? == id).then_some(())?;
+        self.series(series.stream, &attributes, now_unix_ns).ok().map(|_| ())
+    }
+
+    fn is_series(&self, number: u32, hash: u64, stream: StreamId, attributes: &[u8]) -> bool {
+        let Some(at) = self.series_record(SeriesId(number)) else {
+            return false;
+        };
+        let half = |offset| self.region.u16(at + offset).map(|half| usize::from(half.load(Relaxed)));
+        self.word(at + S_HASH).is_some_and(|word| word.load(Relaxed) == hash)
+            && half(S_STREAM) == Some(stream.0 as usize)
+            && half(S_LENGTH) == Some(attributes.len())
+            && self
+                .half(at + S_ATTRIBUTES)
+                .is_some_and(|start| self.region.bytes_equal(start.load(Relaxed) as usize * 8, attributes))
+    }
+
+    /// The series of `attributes`, if there is one.
+    fn found(&self, stream: StreamId, attributes: &[u8]) -> Option<SeriesId> {
+        let hash = hash_of(stream, attributes);
+        let (at, entries) = (self.geometry.series_index_at, self.geometry.series_index);
+        let matches = |number| self.is_series(number, hash, stream, attributes);
+        self.find_or_insert(at, entries, hash, matches, || None).map(SeriesId)
     }
 
     fn new_series(

@@ -99,6 +99,11 @@ impl<'a> Workers<'a> {
         0
     }
 
+    /// Locks the slot of this process again; false if another one has it.
+    pub fn retake(&self, lane: usize) -> bool {
+        self.locks.is_some_and(|fd| lock::try_lock(fd, lane as i64))
+    }
+
     /// Empties the cells whose contribution ended with the previous owner.
     fn clear_lane(&self, lane: usize) {
         let lanes = self.tables.lanes();

@@ -254,6 +254,15 @@ impl Segment {
         self.inner.bar_leading(barred);
     }
 
+    fn set_separate(&self, separate: bool) {
+        self.inner.set_separate(separate);
+    }
+
+    #[getter]
+    fn is_separate(&self) -> bool {
+        self.inner.is_separate()
+    }
+
     #[getter]
     fn collections(&self) -> u32 {
         self.inner.exemplars().window()

@@ -66,8 +66,9 @@ class HdrLog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         # The application may change its directory.
-        self._path = os.path.abspath(path)  # noqa: PTH100 - pathlib has no such function that keeps links.
+        self._named = os.path.abspath(path)  # noqa: PTH100 - pathlib has no such function that keeps links.
         self._segment = segment
+        self._path = self._own_path()
         self._interval_s = interval_s
         self._clock = clock
         self._start = clock()
@@ -82,6 +83,9 @@ class HdrLog:
         self._fails = False
         self._told_of_negative = False
         self._stop = self._ended = allocate_lock()
+
+    def _own_path(self) -> str:
+        return f"{self._named}.{os.getpid()}" if self._segment.is_separate else self._named
 
     def write(self, now: float) -> int:
         """Appends a line for each series with recordings since the last interval that could be written. Never raises.
@@ -237,7 +241,8 @@ class HdrLog:
 
     def _after_fork_in_child(self) -> None:
         # The parent logs what was recorded before. Its thread and, if it was writing, its open file are not the child's.
-        self._logged = None
+        self._logged = {} if self._segment.is_separate else None
+        self._path = self._own_path()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -259,7 +264,7 @@ def start(settings: Settings, segment: Segment, *, from_start: bool | None = Non
         return None
     path = os.path.abspath(settings.hdr_log)  # noqa: PTH100 - as above.
     for running in _running:
-        if running._path == path and running._segment is segment:
+        if running._named == path and running._segment is segment:
             return running
     if from_start is None:
         from_start = segment.path is None or str(segment.path) != settings.segment_path

@@ -33,6 +33,8 @@ _TURN_S = 0.001
 _GZIP = 31
 """Window of zlib with which it writes the format of gzip."""
 _FAST = 1
+_PORTS = 64
+_PORT_MAX = 65_535
 _PLAIN = ("Content-Type", "text/plain; charset=utf-8")
 
 _endpoints: set[PrometheusEndpoint] = set()
@@ -153,7 +155,7 @@ def serve(
     """
     address = (settings.prometheus_host, settings.prometheus_port)
     try:
-        endpoint = PrometheusEndpoint(*address, **options)
+        endpoint = _bound(*address, options, tries=_PORTS if settings.workers == "separate" else 1)
     except OSError as error:
         _logger.log(
             logging.DEBUG if address in _refused else logging.WARNING,
@@ -168,6 +170,19 @@ def serve(
         _refused.discard(address)
         _logger.warning("The Prometheus endpoint is at %s:%s now", *address)
     return endpoint
+
+
+def _bound(host: str, port: int, options: dict[str, Any], tries: int) -> PrometheusEndpoint:
+    """The endpoint at the first of so many ports that can be had."""
+    while True:
+        try:
+            return PrometheusEndpoint(host, port, **options)
+        except OSError:
+            tries -= 1
+            # 0 is any port, and the last one has no next.
+            if tries == 0 or port in (0, _PORT_MAX):
+                raise
+        port += 1
 
 
 def _after_fork_in_child() -> None:

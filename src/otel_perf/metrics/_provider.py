@@ -66,7 +66,9 @@ class MeterProvider(sdk.MeterProvider):
         self.endpoints: tuple[Callable[[], MetricReader | None], ...] = ()
         self._owned_segment = None
         if segment is None:
-            segment = self._owned_segment = segments.create(settings.memory_limit, settings.service_name)
+            segment = self._owned_segment = segments.create(
+                settings.memory_limit, settings.service_name, settings.workers
+            )
         self._segment = segment
         try:
             # Before the SDK's constructor, which hands this provider to the readers, which may make instruments at once.
@@ -193,6 +195,8 @@ class MeterProvider(sdk.MeterProvider):
                 self._owned_segment = None
 
     def _handle_fork(self) -> None:
+        if self._segment.is_separate:
+            super()._handle_fork()
         # Unlike the SDK's, the resource stays: the group of workers is one stream with one service.instance.id.
         # Locks of whichever kind the child has now: gevent and eventlet replace them.
         self._lock = threading.Lock()

@@ -81,13 +81,8 @@ class ObserverProcess:
         self._segment = provider.segment
         # Those of now: the application may change its environment and its directory.
         self._environment = _launch.environment(os.environ)
-        resource = provider._sdk_config.resource
-        self._hello = {
-            "resource": {name: written(value) for name, value in resource.attributes.items()},
-            "schema_url": resource.schema_url,
-            "exporters": exporters,
-            "directory": _directory(),
-        }
+        self._provider = provider
+        self._hello = {"exporters": exporters, "directory": _directory()}
         self._channel: Channel | None = None
         self._ends: tuple[Channel, ...] = ()
         self._restarts: list[float] = []
@@ -191,7 +186,17 @@ class ObserverProcess:
             self._segment.keep_file(False)
             _logger.warning("No observer process can be started: %s", error)
             return
-        ours.say(hello={**self._hello, "lane": self._segment.lane, "first": is_first})
+        # That of now: it changes with a fork where workers are separate.
+        resource = self._provider._sdk_config.resource
+        ours.say(
+            hello={
+                **self._hello,
+                "resource": {name: written(value) for name, value in resource.attributes.items()},
+                "schema_url": resource.schema_url,
+                "lane": self._segment.lane,
+                "first": is_first,
+            }
+        )
         self._channel = ours
 
     def _has_restarted_too_often(self) -> bool:
@@ -263,7 +268,7 @@ class ObserverProcess:
         for end in self._ends:
             end.close()
         self._channel, self._ends = None, ()
-        self._restarts, self._has_started, self._is_first = [], False, False
+        self._restarts, self._has_started, self._is_first = [], False, self._segment.is_separate
         self._asked = {}
         try:
             start_new_thread(self._live, ())
