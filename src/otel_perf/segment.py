@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,22 +113,31 @@ _core.set_forked(_recorded)
 
 @cache
 def _is_uwsgi() -> bool:
-    try:
-        return Path("/proc/self/exe").readlink().name.startswith("uwsgi")
-    except OSError:
-        return False
+    """Whether this is uWSGI, also before its module is there: as a program that embeds the interpreter, or as the script of its package."""
+    with suppress(OSError):
+        if Path("/proc/self/exe").readlink().name.startswith("uwsgi"):
+            return True
+    return any(Path(argument).name in ("uwsgi", "pyuwsgi") for argument in sys.orig_argv[1:2])
 
 
 def let_lead_where_threads_run(segment: Segment) -> None:
-    """Keeps uWSGI's master, which lets no thread of Python run, from leading.
+    """Keeps uWSGI's master, which lets no thread of Python run, from leading, and says where its workers let none run.
 
     Args:
         segment: The segment that the process would lead.
     """
     uwsgi: Any = sys.modules.get("uwsgi")
-    # Its interpreter is embedded, and begins before its module is made.
-    if uwsgi is not None or _is_uwsgi():
-        segment.bar_leading(uwsgi is None or uwsgi.worker_id() == 0)
+    if uwsgi is None and not _is_uwsgi():
+        return
+    is_worker = uwsgi is not None and uwsgi.worker_id() > 0
+    segment.bar_leading(not is_worker)
+    if is_worker and not {"enable-threads", "threads"} & set(uwsgi.opt):
+        _tell_of_threads()
+
+
+@cache
+def _tell_of_threads() -> None:
+    _logger.warning("No metrics are exported: uWSGI lets no thread of Python run; start it with --enable-threads")
 
 
 def create(memory_limit: int, service_name: str, workers: str = WORKERS[0]) -> Segment:

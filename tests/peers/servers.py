@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -13,7 +14,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO
+
+import pytest
 
 from otel_perf.segment import find
 from tests.peers.observers import until
@@ -21,7 +25,14 @@ from tests.peers.program import BIN, environment
 from tests.peers.prometheus import Scrape, free_port, scrape
 
 CLIENTS = 4
+DIRECTORY = "/dev/shm"
 SCRAPE_EVERY_S = 0.02
+
+
+def needs(program: str) -> None:
+    """Skips the test, with a line, where a server is not installed."""
+    if not (BIN / program).exists():
+        pytest.skip(f"{program} is not installed")
 
 
 @dataclass
@@ -171,7 +182,8 @@ def server(*command: str, service: str, workers: int = 4, timeout: float = 40, *
         finally:
             _end(running)
     # A second start must find its port free, and nothing of the first.
-    until(lambda: not find(service), 10)
+    until(lambda: not find(service) and not list(Path(DIRECTORY).glob(f"otel_perf-*-{process.pid}-*")), 10)
+    socket.create_server(("127.0.0.1", metrics_port)).close()
 
 
 def _wait(running: Server, workers: int, deadline: float) -> None:

@@ -103,6 +103,7 @@ class Leading:
 
     def _after_fork_in_child(self) -> None:
         self._reset()
+        segments.let_lead_where_threads_run(self._segment)
         try:
             start_new_thread(self._live, ())
         except RuntimeError as error:
