@@ -49,6 +49,12 @@ class Load:
     failures: int = 0
     counts: list[float] = field(default_factory=list)
 
+    def add(self, other: Load) -> None:
+        """Adds what was sent and scraped later."""
+        self.answers += other.answers
+        self.failures += other.failures
+        self.counts += other.counts
+
     @property
     def sent(self) -> int:
         """Number of answers."""
@@ -152,7 +158,7 @@ def server(*command: str, service: str, workers: int = 4, timeout: float = 40, *
     Args:
         *command: Program in the environment and its arguments; ``{port}`` stands for the port.
         service: Name of the service, one for each test.
-        workers: Number of workers that are waited for.
+        workers: Number of workers that are waited for; 0 if there will be no endpoint.
         timeout: Seconds until they answer.
         **env: Further variables.
     """
@@ -191,7 +197,7 @@ def _wait(running: Server, workers: int, deadline: float) -> None:
         assert not running.is_over(), running.output()
         try:
             running.get()
-            if running.scrape().total("served_workers") >= workers:
+            if workers == 0 or running.scrape().total("served_workers") >= workers:
                 return
         except (OSError, http.client.HTTPException):
             pass
