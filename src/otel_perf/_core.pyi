@@ -141,8 +141,8 @@ class Segment:
         """Whether forked processes get segments of their own."""
 
     @property
-    def collections(self) -> int:
-        """Number of collections that all processes have made of the segment, modulo 2^32."""
+    def collections_of_others(self) -> int:
+        """Number of collections that other processes have made of the segment, modulo 2^32. It stays while this one leads."""
 
     def resign(self) -> None:
         """Gives leadership up, for a process that exports in this one's stead."""

@@ -13,9 +13,10 @@ from tests.peers.program import BIN, ROOT, environment, run
 pytestmark = needs("fastapi", "httpx", "sqlite3")
 
 
-def segments() -> set[Path]:
-    """Segments that there are."""
-    return set(Path("/dev/shm").glob("otel_perf-*"))
+def left_behind() -> set[Path]:
+    """Segments whose creators are gone; other programs may make theirs meanwhile."""
+    found = Path("/dev/shm").glob("otel_perf-*")
+    return {path for path in found if not Path(f"/proc/{path.name.split('-')[2]}").exists()}
 
 
 def processes_of_session(session: int) -> list[str]:
@@ -31,7 +32,7 @@ def processes_of_session(session: int) -> list[str]:
 
 def test_the_demo_counts_every_request_it_sends() -> None:
     """With DEMO_SECONDS it says where the metrics are, prints tables with percentiles of every route, and ends with equal counts."""
-    before = segments()
+    before = left_behind()
     done = run("-m", "examples.shop.demo", wrapper=False, DEMO_SECONDS="5")
 
     assert (done.code, done.err) == (0, "")
@@ -39,12 +40,12 @@ def test_the_demo_counts_every_request_it_sends() -> None:
     assert done.out.count("p99.9 ms") >= 2
     assert all(route in done.out for route in ("/chat", "/checkout", "/products/{product_id}", "all routes"))
     assert done.out.rstrip().endswith("equal, on every route.")
-    assert segments() == before
+    assert left_behind() <= before
 
 
 def test_an_interrupted_demo_ends_in_good_order() -> None:
     """Ctrl-C ends it with the same summary, and nothing that it started is left."""
-    before = segments()
+    before = left_behind()
     process = subprocess.Popen(
         [str(BIN / "python"), "-m", "examples.shop.demo"],
         cwd=ROOT,
@@ -70,4 +71,4 @@ def test_an_interrupted_demo_ends_in_good_order() -> None:
     assert process.returncode == 0
     assert out.rstrip().endswith("equal, on every route.")
     assert processes_of_session(process.pid) == []
-    assert segments() == before
+    assert left_behind() <= before

@@ -211,7 +211,7 @@ impl Readers {
             return Vec::new();
         };
         let preferences = Arc::clone(&state.preferences);
-        let window = segment.exemplars().next_window();
+        let window = segment.begin_collection();
         let last = state.window.replace(window);
         let mut exemplars = segment
             .exemplars()

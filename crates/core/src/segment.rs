@@ -42,6 +42,8 @@ pub struct Segment {
     serialised: AtomicBool,
     /// Lanes of the dead that count, one bit each, see [`Segment::mourn`].
     mourned: AtomicU64,
+    /// Collections that this process has made, and the fork count at that time: `forks << 32 | collections`.
+    collected: AtomicU64,
     /// Whether this process never leads.
     barred: AtomicBool,
     /// Whether this handle was closed.
@@ -155,6 +157,7 @@ impl Segment {
             mapping,
             geometry,
             mourned: AtomicU64::new(0),
+            collected: AtomicU64::new(u64::from(fork::count()) << 32),
             barred: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             owner: AtomicU32::new(std::process::id()),
@@ -186,6 +189,28 @@ impl Segment {
     /// The exemplars.
     pub fn exemplars(&self) -> Exemplars<'_> {
         Exemplars::new(self.tables())
+    }
+
+    /// Begins a collection: ends the window of exemplars and answers its number.
+    pub(crate) fn begin_collection(&self) -> u32 {
+        let own = u64::from(self.own_collections());
+        let forks = u64::from(fork::count()) << 32;
+        self.collected.store(forks | (own + 1) & u64::from(u32::MAX), Relaxed);
+        self.exemplars().next_window()
+    }
+
+    fn own_collections(&self) -> u32 {
+        let word = self.collected.load(Relaxed);
+        if (word >> 32) as u32 == fork::count() {
+            word as u32
+        } else {
+            0
+        }
+    }
+
+    /// Number of collections that other processes, and other handles of this one, have made, modulo 2^32: as long as this one exports, it stays.
+    pub fn collections_of_others(&self) -> u32 {
+        self.exemplars().window().wrapping_sub(self.own_collections())
     }
 
     /// The worker table.

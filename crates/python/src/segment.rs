@@ -264,8 +264,8 @@ impl Segment {
     }
 
     #[getter]
-    fn collections(&self) -> u32 {
-        self.inner.exemplars().window()
+    fn collections_of_others(&self) -> u32 {
+        self.inner.collections_of_others()
     }
 
     fn resign(&self) {

@@ -109,6 +109,9 @@ class NativeConsumer:
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
+        # Collections of other processes after which intervals have begun, and the last that were seen.
+        self._followed = 0
+        self._seen: int | None = None
         self._exemplars.reset()
         self._collector = _core.Collector(self._segment, list(DEFAULT_BOUNDARIES), self._gauge_mode)
         self._builder = PointBuilder(self._segment, self._exemplars, VERSION)
@@ -293,7 +296,10 @@ class NativeConsumer:
             self._run_callbacks(monotonic() + timeout_millis / 1000, since_ns)
             if self._sdk_config is None:
                 return None
-            return take(since_ns, self._sdk_config.resource) if self._leads and self._segment.lead() else of_no_leader
+            if not self._leads or not self._segment.lead():
+                return of_no_leader
+            self._keep_up(leads=True)
+            return take(since_ns, self._sdk_config.resource)
         except Exception:
             _logger.exception("Metrics are not collected")
             return None
@@ -330,18 +336,35 @@ class NativeConsumer:
         finally:
             self._lock.release()
 
-    def keep_up(self) -> None:
-        """Lets delta intervals of the readers begin now, for a process that may take over from the one that exports. Never raises."""
-        if not any(options.delta for options in self._readers.values()) or not self._wait_for_turn(monotonic()):
+    def follow_leader(self) -> None:
+        """For a process that may take over from the one that exports: if that has collected, callbacks report, and delta intervals begin. Never raises."""
+        collections = self._segment.collections_of_others
+        if collections != self._seen:
+            self.run_callbacks(_CALLBACK_TIMEOUT_S * 1000)
+        elif collections == self._followed:
+            return
+        if not self._wait_for_turn(monotonic()):
             return
         try:
-            for reader, options in tuple(self._readers.items()):
-                if options.delta:
-                    self._collector.keep_up(id(reader))
+            self._keep_up(leads=False)
         except Exception:
             _logger.exception("Intervals are not kept up")
         finally:
             self._lock.release()
+
+    def _keep_up(self, *, leads: bool) -> None:
+        """Lets delta intervals begin now if another process has collected since: what that exports is not exported again.
+
+        A collection is counted when it begins. So intervals begin once more at the next look, when it has ended, unless this process leads now.
+        """
+        collections = self._segment.collections_of_others
+        if collections != self._followed:
+            for reader, options in tuple(self._readers.items()):
+                if options.delta:
+                    self._collector.keep_up(id(reader))
+        if leads or collections == self._seen:
+            self._followed = collections
+        self._seen = collections
 
     def _wait_for_turn(self, deadline: float) -> bool:
         # The lock is not waited for but asked for again and again: another greenlet of this thread may hold it, whose callback gave way, and only

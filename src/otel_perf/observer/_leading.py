@@ -29,7 +29,6 @@ _logger = logging.getLogger("otel_perf.observer")
 INTERVAL_S = 0.5
 """Seconds between two questions for leadership: half of what a takeover takes at most."""
 _RETRY_S = 5.0
-_CALLBACKS_MS = 10_000.0
 
 
 class Leading:
@@ -56,7 +55,6 @@ class Leading:
     def _reset(self) -> None:
         self._missing = list(self._provider.endpoints)
         self._due = 0.0
-        self._collections: int | None = None
 
     def begin(self) -> None:
         """Leads if nobody does, and goes on asking from a thread."""
@@ -73,11 +71,7 @@ class Leading:
             if self._missing and self._clock() >= self._due:
                 self._serve()
             return
-        collections = self._segment.collections
-        if collections != self._collections:
-            self._collections = collections
-            self._consumer.run_callbacks(_CALLBACKS_MS)
-            self._consumer.keep_up()
+        self._consumer.follow_leader()
 
     def _serve(self) -> None:
         self._due = self._clock() + _RETRY_S

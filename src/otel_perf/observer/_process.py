@@ -86,8 +86,6 @@ class ObserverProcess:
         self._channel: Channel | None = None
         self._ends: tuple[Channel, ...] = ()
         self._restarts: list[float] = []
-        # Of the collections that callbacks have reported for.
-        self._collections: int | None = None
         self._has_started = False
         # Whether no observer has logged before the next one that is started here.
         self._is_first = str(provider.segment.path) != settings.segment_path
@@ -217,10 +215,7 @@ class ObserverProcess:
                 self._start()
             channel = self._channel
             if channel is None:
-                collections = self._segment.collections
-                if collections != self._collections:
-                    self._collections = collections
-                    self._consumer.run_callbacks(_CALLBACKS_MS)
+                self._consumer.follow_leader()
                 sleep(INTERVAL_S)
                 continue
             while (message := channel.hear()) is not None:
