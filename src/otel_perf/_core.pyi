@@ -82,7 +82,10 @@ class Segment:
         """Bytes by part; the parts add up to the size and ``free`` is what is left."""
 
     def status(self) -> dict[str, Any]:
-        """What there is: service name, size, living workers, numbers of streams, series and histograms, and drops by reason.
+        """What there is: service name, size, living workers and observers, numbers of streams, series and histograms, and drops by reason.
+
+        ``leader`` is the process id of another process that leads, 0 if it is of a pid namespace that is not seen from here, None if none does;
+        ``endpoint`` is the address that `serve_at` stated, of a process that lives.
 
         ``overflowing`` are the streams with recordings in their overflow series, ``precision`` the histogram series by the digits of their coarsest
         part.
@@ -139,6 +142,9 @@ class Segment:
     @property
     def is_separate(self) -> bool:
         """Whether forked processes get segments of their own."""
+
+    def serve_at(self, address: str) -> None:
+        """States where this process serves its endpoint, for those who look at the group; nowhere if the address is empty. At most 248 bytes are kept."""
 
     @property
     def collections_of_others(self) -> int:

@@ -219,6 +219,8 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.observer._launch",
         "otel_perf.observer._observing",
     },
+    "otel_perf.cli": {"otel_perf.cli.doctor", "otel_perf.segment"},
+    "otel_perf.cli.doctor": {"otel_perf.segment"},
     "otel_perf.distro": {
         "otel_perf._components",
         "otel_perf._exit",

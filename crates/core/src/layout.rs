@@ -20,7 +20,7 @@ use crate::region::Region;
 /// First eight bytes of a segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"otelperf");
 /// Changes whenever the meaning of any byte changes.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 /// Byte offset of the layout version, a little-endian `u32`.
 pub const LAYOUT_VERSION_OFFSET: usize = 8;
 
@@ -90,6 +90,14 @@ pub mod header {
     pub const SERVICE: usize = 512;
     /// Longest service name kept, in bytes.
     pub const SERVICE_MAX: usize = 255;
+    /// `u32` lane of the process that serves an endpoint, plus 1; 0 if none does.
+    pub const SERVING: usize = 768;
+    /// `u32` length of its address, at most [`SERVING_MAX`].
+    pub const SERVING_LEN: usize = 772;
+    /// The address, UTF-8.
+    pub const SERVING_AT: usize = 776;
+    /// Longest address kept, in bytes.
+    pub const SERVING_MAX: usize = LEN - SERVING_AT;
     /// Bytes of the header.
     pub const LEN: usize = 1024;
 }

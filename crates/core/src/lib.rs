@@ -29,6 +29,7 @@ pub mod reader;
 pub mod region;
 pub mod scan;
 pub mod segment;
+pub mod serving;
 pub mod stream;
 pub mod tables;
 mod varint;

@@ -33,8 +33,13 @@ pub fn unlock(fd: BorrowedFd<'_>, byte: i64) {
 
 /// Whether *another* process holds the lock of `byte`; the kernel never reports the caller's own locks.
 pub fn held_by_other(fd: BorrowedFd<'_>, byte: i64) -> bool {
+    holder(fd, byte).is_some()
+}
+
+/// Process id of *another* process that holds the lock of `byte`, as the caller sees it: 0 for one in a pid namespace that it does not see.
+pub fn holder(fd: BorrowedFd<'_>, byte: i64) -> Option<i32> {
     let mut lock = flock(libc::F_WRLCK, byte);
     // SAFETY: as in `try_lock`; the kernel writes its answer into the struct.
     let answered = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETLK, &raw mut lock) == 0 };
-    answered && lock.l_type != libc::F_UNLCK as libc::c_short
+    (answered && lock.l_type != libc::F_UNLCK as libc::c_short).then_some(lock.l_pid)
 }

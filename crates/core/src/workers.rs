@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::clock::unix_ns;
-use crate::layout::{RETIRED, WORKER, WORKERS};
+use crate::layout::{header, RETIRED, WORKER, WORKERS};
 use crate::lock;
 use crate::stream::Storage;
 use crate::tables::{SeriesId, Tables};
@@ -39,6 +39,8 @@ pub struct WorkerInfo {
     pub pid: u32,
     /// When it took the slot, nanoseconds since the epoch.
     pub started_unix_ns: u64,
+    /// Whether it only reads and exports.
+    pub observes: bool,
 }
 
 /// Worker table of one segment, with the file that carries the locks (none for an anonymous mapping).
@@ -85,6 +87,10 @@ impl<'a> Workers<'a> {
             if state.load(Acquire) != 0 {
                 state.store(CLEARING, Release);
                 self.clear_lane(lane);
+            }
+            // What its previous owner served is served no longer.
+            if let Some(serving) = self.tables.region.u32(header::SERVING) {
+                let _ = serving.compare_exchange(lane as u32 + 1, 0, Release, Relaxed);
             }
             pid.store(std::process::id(), Relaxed);
             if let Some(started) = self.long_word(lane, STARTED) {
@@ -162,16 +168,33 @@ impl<'a> Workers<'a> {
 
     /// The workers that hold a slot now.
     pub fn alive(&self, own: usize) -> Vec<WorkerInfo> {
+        let mut found = self.holders(own);
+        found.retain(|worker| !worker.observes);
+        found
+    }
+
+    /// The workers and observers that hold a slot now.
+    pub fn holders(&self, own: usize) -> Vec<WorkerInfo> {
+        let state = |lane| self.word(lane, STATE).map_or(0, |state| state.load(Acquire));
         (1..WORKERS)
-            .filter(|lane| {
-                self.is_alive(*lane, own) && self.word(*lane, STATE).is_some_and(|s| s.load(Acquire) == ACTIVE)
-            })
+            .filter(|lane| matches!(state(*lane), ACTIVE | OBSERVING) && self.is_held(*lane, own))
             .map(|lane| WorkerInfo {
                 lane,
                 pid: self.word(lane, PID).map_or(0, |pid| pid.load(Relaxed)),
                 started_unix_ns: self.started(lane),
+                observes: state(lane) == OBSERVING,
             })
             .collect()
+    }
+
+    /// Whether a process holds the slot; the common one is held by all.
+    pub fn is_held(&self, lane: usize, own: usize) -> bool {
+        lane == 0 || lane == own || self.locks.is_some_and(|fd| lock::held_by_other(fd, lane as i64))
+    }
+
+    /// Process id of the leader as the caller sees it, if another process leads; 0 for one in a pid namespace that it does not see.
+    pub fn leader(&self) -> Option<i32> {
+        lock::holder(self.locks?, LEADER)
     }
 
     /// Whether the group has ever had more than one worker: the second slot was taken once.

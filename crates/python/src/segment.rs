@@ -125,12 +125,14 @@ impl Segment {
             drops.set_item(name, tables.drops(reason))?;
         }
         let workers = PyList::empty(py);
-        for worker in self.inner.alive() {
+        let observers = PyList::empty(py);
+        let of_the_table = self.inner.workers();
+        for worker in of_the_table.holders(self.inner.joined_lane()) {
             let entry = PyDict::new(py);
             entry.set_item("lane", worker.lane)?;
             entry.set_item("pid", worker.pid)?;
             entry.set_item("started_unix_ns", worker.started_unix_ns)?;
-            workers.append(entry)?;
+            if worker.observes { &observers } else { &workers }.append(entry)?;
         }
         let count = |offset| {
             let word = self.inner.region().u32(offset);
@@ -140,6 +142,10 @@ impl Segment {
         status.set_item("service_name", self.inner.service())?;
         status.set_item("size", self.inner.geometry().size)?;
         status.set_item("workers", workers)?;
+        status.set_item("observers", observers)?;
+        status.set_item("created_unix_ns", self.inner.created_unix_ns())?;
+        status.set_item("leader", of_the_table.leader())?;
+        status.set_item("endpoint", self.inner.served_at().map(|(_, address)| address))?;
         status.set_item("streams", tables.stream_count())?;
         status.set_item("series", tables.series_count())?;
         status.set_item("series_limit", self.inner.geometry().series)?;
@@ -261,6 +267,10 @@ impl Segment {
     #[getter]
     fn is_separate(&self) -> bool {
         self.inner.is_separate()
+    }
+
+    fn serve_at(&self, address: &str) {
+        self.inner.serve_at(address);
     }
 
     #[getter]

@@ -75,6 +75,7 @@ class PrometheusEndpoint(MetricReader):
     ) -> None:
         # Cumulative, with the default aggregations, as the SDK's readers are by default.
         super().__init__(otel_component_type=OtelComponentTypeValues.PROMETHEUS_HTTP_TEXT_METRIC_EXPORTER)
+        self._host = host
         self._filter = resource_attribute_filter
         self._encoder = _core.PrometheusEncoder(
             prefix=prefix, scope_labels=scope_info_enabled, target_info=not disable_target_info
@@ -88,6 +89,12 @@ class PrometheusEndpoint(MetricReader):
     def port(self) -> int:
         """The port that is bound."""
         return self._server.port
+
+    @property
+    def address(self) -> str:
+        """Where metrics are."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}/metrics"
 
     def _set_scrape_callback(self, scrape: Scrape) -> None:
         """Takes what collects natively; our provider calls it."""

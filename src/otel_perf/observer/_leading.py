@@ -54,6 +54,7 @@ class Leading:
 
     def _reset(self) -> None:
         self._missing = list(self._provider.endpoints)
+        self._addresses: list[str] = []
         self._due = 0.0
 
     def begin(self) -> None:
@@ -80,6 +81,8 @@ class Leading:
             if reader is not None:
                 self._missing.remove(endpoint)
                 self._provider.add_metric_reader(reader)
+                self._addresses.append(str(getattr(reader, "address", "")))
+                self._segment.serve_at(" ".join(self._addresses))
 
     def _live(self) -> None:
         while True:
