@@ -26,7 +26,7 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo collector peers test test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench \
+.PHONY: help tools demo collector peers test chaos test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench \
 	bench-record bench-views bench-memory bench-startup bench-export bench-observer bench-exit bench-accuracy fuzz clean
 
 help: ## Show this list.
@@ -113,6 +113,9 @@ test-oldest: $(VENV)-oldest/.test ## Run the tests that depend on OpenTelemetry 
 
 test-newest: $(VENV)-newest/.test ## Run them with the newest, without what contrib has not released for it.
 	PYTHONPATH= $(VENV)-newest/bin/python -m pytest --quiet $(MATRIX_TESTS)
+
+chaos: $(VENV)/.test ## Kill and fork five times as many workers as the tests do.
+	CHAOS=1 $(BIN)/python -m pytest --quiet --durations 10 tests/integration/test_killed_workers.py tests/integration/test_fork_storm.py
 
 lint: $(VENV)/.test ## Check formatting and style of Python and Rust.
 	$(BIN)/ruff format --check .

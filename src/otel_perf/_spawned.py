@@ -8,6 +8,7 @@ remove what they leave behind, runs nothing of the application and is left alone
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def is_a_tracker() -> bool:
     return any(argument.startswith("from multiprocessing.resource_tracker import") for argument in sys.orig_argv)
 
 
+@cache
 def follow_multiprocessing() -> None:
     """Has processes that this one spawns start instrumented. `multiprocessing` is not imported for it."""
     from wrapt import register_post_import_hook  # noqa: PLC0415 - the instrumentation package has imported it.

@@ -221,6 +221,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "otel_perf.cli": {"otel_perf.cli.doctor", "otel_perf.segment"},
     "otel_perf.cli.doctor": {"otel_perf.segment"},
+    "otel_perf.cli.__main__": {"otel_perf.cli"},
     "otel_perf.distro": {
         "otel_perf._components",
         "otel_perf._exit",
