@@ -27,7 +27,7 @@ quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help tools demo collector peers test chaos test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench \
-	bench-record bench-views bench-memory bench-startup bench-export bench-observer bench-exit bench-accuracy fuzz clean
+	bench-record bench-views bench-memory bench-startup bench-export bench-observer bench-exit bench-workers bench-accuracy fuzz clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -139,7 +139,7 @@ build: $(VENV)/.demo ## Build the native core in release mode into .venv.
 build-debug: $(VENV)/.ready ## Build the native core with assertions into .venv.
 	@$(BIN)/maturin develop
 
-bench: bench-memory bench-accuracy bench-startup bench-views bench-export bench-observer bench-exit bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
+bench: bench-memory bench-accuracy bench-startup bench-views bench-export bench-observer bench-exit bench-workers bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
 	$(BENCH_VENV)/bin/python -m benchmarks.report
 
 bench-record: $(BENCH_VENV)/.bench ## Nanoseconds per recording call, against stock and others.
@@ -147,6 +147,9 @@ bench-record: $(BENCH_VENV)/.bench ## Nanoseconds per recording call, against st
 
 bench-views: $(BENCH_VENV)/.bench ## Milliseconds of setting up 100 views and 200 instruments, against stock.
 	$(BENCH_VENV)/bin/python -m benchmarks.views --json benchmarks/results/views.json
+
+bench-workers: $(BENCH_VENV)/.bench ## Scrapes of four workers, first recordings after a fork, two workers at once.
+	$(BENCH_VENV)/bin/python -m benchmarks.workers --json benchmarks/results/workers.json
 
 bench-memory: $(BENCH_VENV)/.bench ## Bytes of state and resident size, against stock.
 	$(BENCH_VENV)/bin/python -m benchmarks.memory --json benchmarks/results/memory.json

@@ -350,6 +350,41 @@ def _exit(result: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _workers(result: dict[str, Any]) -> Iterator[str]:
+    yield f"Milliseconds of CPU time of a scrape of 1,000 series, 8 recordings in each; {result['rounds']} rounds:"
+    yield ""
+    yield from table(
+        ["series", "of", "ms", "bytes"],
+        (
+            [one["kind"], one["variant"], f"{one['ms']:,.2f} ± {one['spread']:.1%}", f"{one['bytes']:,}"]
+            for one in result["scrapes"]
+        ),
+    )
+    yield "Microseconds, median (99th percentile), as the forked child sees them:"
+    yield ""
+    parts = {"fork": "`os.fork`", "add": "first `counter.add`", "record": "first `histogram.record`"}
+    yield from table(
+        ["provider", *parts.values()],
+        (
+            [one["variant"], *(f"{one[part]['median_us']:,} ({one[part]['p99_us']:,})" for part in parts)]
+            for one in result["forks"]
+        ),
+    )
+    yield "Calls of two workers on a core each, relative to those of one alone (± spread):"
+    yield ""
+    yield from table(
+        ["call", "by time", "by CPU time", "one alone, again", "ns a call alone"],
+        (
+            [
+                one["what"],
+                *(f"{one[name]['median']:.3f} ± {one[name]['spread']:.1%}" for name in ("time", "cpu", "control")),
+                f"{one['alone_ns']:.1f}",
+            ]
+            for one in result["together"]
+        ),
+    )
+
+
 _SECTIONS: dict[str, list[Callable[[dict[str, Any]], Iterator[str]]]] = {
     "record": [_figures, _record, _spans, _provenance],
     "views": [_figures, _views, _provenance],
@@ -359,6 +394,7 @@ _SECTIONS: dict[str, list[Callable[[dict[str, Any]], Iterator[str]]]] = {
     "export": [_figures, _export, _provenance],
     "observer": [_figures, _observer, _provenance],
     "exit": [_figures, _exit, _provenance],
+    "workers": [_figures, _workers, _provenance],
 }
 
 

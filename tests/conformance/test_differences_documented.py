@@ -23,7 +23,12 @@ EXPORTS = {
     "an export after one that failed": "test_attempts_after_a_failure_come_sooner_than_the_interval",
     "the end of a program": "test_no_receiver_holds_the_program_up",
 }
-SHOWN = others.SHOWN | faults.SHOWN | EXPORTS
+WORKERS = {
+    "gauges of several workers": "test_gauges_of_three_processes_become_what_the_mode_says",
+    "metrics of processes and of the machine": "test_all_requests_are_counted_on_one_endpoint",
+    "deltas when another worker takes over": "test_deltas_go_on_where_the_last_leader_has_left_off",
+}
+SHOWN = others.SHOWN | faults.SHOWN | EXPORTS | WORKERS
 PARTS = ("SDK", "Ours", "Why", "Upstream", "Test")
 UPSTREAM = re.compile(r"<https://github\.com/open-telemetry/opentelemetry-(python|specification)/(issues|pull)/\d+>")
 
