@@ -68,6 +68,16 @@ def check(running: Server, load: Load, before: float) -> None:
         assert sum(name == "target_info" for name, _ in page.samples) == 1
 
 
+@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread preloaded", "uvicorn"])
+def test_an_observer_process_counts_for_all_workers(name: str) -> None:
+    """With a process that exports for the group there is one endpoint as well, with the same counts."""
+    started = SERVERS[name]
+    service = f"observed-{name.replace(' ', '-')}"
+    with server(*started.command, service=service, workers=started.processes, OTEL_PERF_OBSERVER="process") as running:
+        before = running.count()
+        check(running, running.load(REQUESTS), before)
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_all_requests_are_counted_on_one_endpoint(name: str) -> None:
     """Under load from four clients every scrape says at least as much as the one before, and in the end exactly what was sent."""
