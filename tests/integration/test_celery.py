@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.peers.observers import until
 from tests.peers.program import BIN, environment, run
-from tests.peers.prometheus import free_port, scrape, scrape_when
+from tests.peers.prometheus import endpoint_at, free_port, scrape, scrape_when
 from tests.peers.servers import needs
 
 TASKS = 60
@@ -31,9 +31,7 @@ def test_tasks_of_recycled_workers_are_counted_on_one_endpoint(tmp_path: Path) -
             env=environment(
                 TASKS_FOLDER=str(tmp_path),
                 OTEL_SERVICE_NAME="celery",
-                OTEL_METRICS_EXPORTER="prometheus",
-                OTEL_EXPORTER_PROMETHEUS_HOST="127.0.0.1",
-                OTEL_EXPORTER_PROMETHEUS_PORT=str(port),
+                **endpoint_at(port),
                 OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="celery",
                 C_FORCE_ROOT="1",
             ),

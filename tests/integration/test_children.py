@@ -11,9 +11,9 @@ import pytest
 
 from tests.integration.apps.children import KINDS
 from tests.peers.observers import until
-from tests.peers.otlp import attributes_of, http_receiver
+from tests.peers.otlp import attributes_of, http_receiver, metrics_to
 from tests.peers.program import BIN, environment
-from tests.peers.prometheus import free_port, scrape_when
+from tests.peers.prometheus import endpoint_at, free_port, scrape_when
 
 APP = "tests.integration.apps.children"
 TASKS = ("children", "children.tasks", frozenset[tuple[str, str]]())
@@ -46,9 +46,7 @@ def test_children_count_on_the_endpoint_of_the_program(kind: str) -> None:
     """Each task is counted once, whichever process did it and however it ended; of what callbacks report, that of living processes is left."""
     port = free_port()
     env = {
-        "OTEL_METRICS_EXPORTER": "prometheus",
-        "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
-        "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+        **endpoint_at(port),
     }
     with program(kind, **env) as tasks:
         url = f"http://127.0.0.1:{port}/metrics"
@@ -65,10 +63,7 @@ def test_children_of_all_kinds_are_one_stream(temporality: str) -> None:
     """An OTLP receiver gets one stream with one instance id, in which each task is counted once."""
     with http_receiver() as receiver:
         env = {
-            "OTEL_METRICS_EXPORTER": "otlp",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": temporality,
+            **metrics_to(receiver, temporality),
             "OTEL_METRIC_EXPORT_INTERVAL": "200",
             "OTEL_TRACES_EXPORTER": "none",
         }

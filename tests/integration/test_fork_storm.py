@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tests.peers.program import BIN, environment
-from tests.peers.prometheus import free_port, scrape
+from tests.peers.prometheus import endpoint_at, free_port, scrape
 
 FORKS = 5000 if os.environ.get("CHAOS") else 1000
 
@@ -21,9 +21,7 @@ def test_a_thousand_children_record_once_each(observer: str) -> None:
     port = free_port()
     env = environment(
         OTEL_SERVICE_NAME="storm",
-        OTEL_METRICS_EXPORTER="prometheus",
-        OTEL_EXPORTER_PROMETHEUS_HOST="127.0.0.1",
-        OTEL_EXPORTER_PROMETHEUS_PORT=str(port),
+        **endpoint_at(port),
         OTEL_PERF_OBSERVER=observer,
     )
     for forks in (FORKS, 10):

@@ -12,9 +12,9 @@ import pytest
 from otel_perf.segment import find
 from tests.peers.hdr_log import totals
 from tests.peers.observers import until
-from tests.peers.otlp import attributes_of, http_receiver
+from tests.peers.otlp import attributes_of, http_receiver, metrics_to
 from tests.peers.program import BIN, environment
-from tests.peers.prometheus import Scrape, free_port, scrape_when
+from tests.peers.prometheus import Scrape, endpoint_at, free_port, scrape_when
 
 APP = "tests.integration.apps.separate"
 ID = "service.instance.id"
@@ -75,9 +75,7 @@ def test_each_process_has_an_endpoint_with_what_it_has_counted_itself(observer: 
     """Parent, forked child, grandchild and spawned child serve each its own counts and its own instance id, at ports that follow each other."""
     port = four_free_ports()
     env = {
-        "OTEL_METRICS_EXPORTER": "prometheus",
-        "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
-        "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+        **endpoint_at(port),
         "OTEL_PERF_OBSERVER": observer,
     }
     with program(**env):
@@ -95,10 +93,7 @@ def test_each_process_exports_a_stream_with_an_instance_id_of_its_own(temporalit
     """An OTLP receiver gets four streams, one for each process, in either temporality."""
     with http_receiver() as receiver:
         env = {
-            "OTEL_METRICS_EXPORTER": "otlp",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": temporality,
+            **metrics_to(receiver, temporality),
             "OTEL_METRIC_EXPORT_INTERVAL": "3600000",
             "OTEL_TRACES_EXPORTER": "none",
         }

@@ -17,7 +17,7 @@ import pytest
 from otel_perf.segment import Segment, find
 from tests.peers.observers import until
 from tests.peers.program import BIN, environment
-from tests.peers.prometheus import Scrape, free_port, scrape_when
+from tests.peers.prometheus import Scrape, endpoint_at, free_port, scrape_when
 
 APP = "tests.integration.apps.children"
 TASKS = 25 * 4
@@ -53,9 +53,7 @@ def program(service: str, port: int, *around: str, **env: str) -> Iterator[subpr
         env=environment(
             **{
                 "OTEL_SERVICE_NAME": service,
-                "OTEL_METRICS_EXPORTER": "prometheus",
-                "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
-                "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+                **endpoint_at(port),
                 **env,
             }
         ),

@@ -72,6 +72,16 @@ def _metrics(request: Any) -> Iterator[tuple[Any, Any]]:
                 yield metric, scope.scope
 
 
+def metrics_to(receiver: Receiver, temporality: str) -> dict[str, str]:
+    """Variables of a program that sends its metrics to a receiver over HTTP."""
+    return {
+        "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": temporality,
+    }
+
+
 def value_of(value: Any) -> Any:
     """Python value of an `AnyValue` message; sequences become tuples."""
     kind = value.WhichOneof("value")

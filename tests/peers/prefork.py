@@ -17,7 +17,7 @@ from pathlib import Path
 from otel_perf.segment import Segment, find
 from tests.peers.observers import until
 from tests.peers.program import BIN, environment
-from tests.peers.prometheus import Scrape, free_port, scrape
+from tests.peers.prometheus import Scrape, endpoint_at, free_port, scrape
 
 APP = "tests.integration.apps.prefork"
 
@@ -135,9 +135,7 @@ def group(folder: Path, processes: int, service: str, **env: str) -> Iterator[Gr
         env=environment(
             **{
                 "OTEL_SERVICE_NAME": service,
-                "OTEL_METRICS_EXPORTER": "prometheus",
-                "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
-                "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+                **endpoint_at(port),
                 **env,
             }
         ),

@@ -66,6 +66,15 @@ def scrape_when(url: str, complete: Callable[[Scrape], bool], timeout: float = 1
             return found
 
 
+def endpoint_at(port: int) -> dict[str, Any]:
+    """Variables of a program that serves its metrics at a port of 127.0.0.1."""
+    return {
+        "OTEL_METRICS_EXPORTER": "prometheus",
+        "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
+        "OTEL_EXPORTER_PROMETHEUS_PORT": str(port),
+    }
+
+
 def free_port() -> int:
     """A port that was free a moment ago."""
     with socket.socket() as probe:

@@ -22,7 +22,7 @@ import pytest
 from otel_perf.segment import find
 from tests.peers.observers import until
 from tests.peers.program import BIN, environment
-from tests.peers.prometheus import Scrape, free_port, scrape
+from tests.peers.prometheus import Scrape, endpoint_at, free_port, scrape
 
 CLIENTS = 4
 DIRECTORY = "/dev/shm"
@@ -169,9 +169,7 @@ def server(*command: str, service: str, workers: int = 4, timeout: float = 40, *
             env=environment(
                 **{
                     "OTEL_SERVICE_NAME": service,
-                    "OTEL_METRICS_EXPORTER": "prometheus",
-                    "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
-                    "OTEL_EXPORTER_PROMETHEUS_PORT": str(metrics_port),
+                    **endpoint_at(metrics_port),
                     # What is measured of the servers themselves is not what the tests are about.
                     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "flask,fastapi,asgi,wsgi,celery,system_metrics",
                     **env,
