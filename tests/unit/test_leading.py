@@ -180,3 +180,22 @@ def test_who_takes_over_after_a_collection_that_it_has_not_seen_reports_nothing_
     assert values == [[], [1], [2]]
     provider.shutdown()
     segment.close()
+
+
+def test_what_is_recorded_after_a_takeover_is_exported_even_if_the_last_collection_was_not_followed(
+    segment: Segment,
+) -> None:
+    """Delta intervals begin when the process begins to lead, not at its first collection, which may be a minute later."""
+    reader = InMemoryMetricReader(preferred_temporality=DELTA)
+    provider = provider_of(segment, reader)
+    counter = provider.get_meter("m").create_counter("c")
+    leading = Leading(provider)
+    counter.add(5)
+    collect_elsewhere(segment)
+    leading.turn()
+    counter.add(2)
+    data = reader.get_metrics_data()
+    assert data is not None
+    (metric,) = data.resource_metrics[0].scope_metrics[0].metrics
+    (point,) = metric.data.data_points
+    assert getattr(point, "value", None) == 2

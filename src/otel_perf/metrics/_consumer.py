@@ -336,17 +336,22 @@ class NativeConsumer:
         finally:
             self._lock.release()
 
-    def follow_leader(self) -> None:
-        """For a process that may take over from the one that exports: if that has collected, callbacks report, and delta intervals begin. Never raises."""
+    def heed_exports(self, *, leads: bool) -> None:
+        """Takes notice of what other processes have exported. Never raises.
+
+        Args:
+            leads: Whether this process exports now: then delta intervals begin for the last time because of others. If not, and another process has collected,
+                callbacks report as well.
+        """
         collections = self._segment.collections_of_others
-        if collections != self._seen:
+        if collections != self._seen and not leads:
             self.run_callbacks(_CALLBACK_TIMEOUT_S * 1000)
         elif collections == self._followed:
             return
         if not self._wait_for_turn(monotonic()):
             return
         try:
-            self._keep_up(leads=False)
+            self._keep_up(leads=leads)
         except Exception:
             _logger.exception("Intervals are not kept up")
         finally:

@@ -67,12 +67,12 @@ class Leading:
 
     def turn(self) -> None:
         """Does what is to be done now: exports from now on, or follows the process that does."""
-        if self._segment.lead():
+        leads = self._segment.lead()
+        self._consumer.heed_exports(leads=leads)
+        if leads:
             _default.look()
             if self._missing and self._clock() >= self._due:
                 self._serve()
-            return
-        self._consumer.follow_leader()
 
     def _serve(self) -> None:
         self._due = self._clock() + _RETRY_S

@@ -215,7 +215,7 @@ class ObserverProcess:
                 self._start()
             channel = self._channel
             if channel is None:
-                self._consumer.follow_leader()
+                self._consumer.heed_exports(leads=False)
                 sleep(INTERVAL_S)
                 continue
             while (message := channel.hear()) is not None:
