@@ -79,6 +79,20 @@ def test_what_is_wrong_is_said_with_a_remedy(changes: dict[str, Any], said: list
     assert finding in doctor.report(group(**changes, findings=[finding]))
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("/srv/shop/.venv/bin/python3 /srv/shop/.venv/bin/gunicorn -w 4 shop:app", "python3 gunicorn -w 4 shop:app"),
+        ("python -m shop", "python -m shop"),
+        (f"python {'x' * 100}", f"python {'x' * 64}…"),
+        (None, "(not seen from here)"),
+    ],
+)
+def test_a_command_is_shown_without_the_folders_of_its_programs(command: str | None, shown: str) -> None:
+    """What is left is at most 72 characters, of which the first tell what runs."""
+    assert doctor._short(command) == shown
+
+
 def test_a_group_in_which_all_is_well_has_no_findings() -> None:
     """Exemplars that were not kept are none either."""
     assert doctor.findings(group()) == []

@@ -224,7 +224,10 @@ def _processes(group: dict[str, Any]) -> list[str]:
 def _short(command: str | None) -> str:
     if command is None:
         return "(not seen from here)"
-    return command if len(command) <= _COMMAND_MAX else f"{command[: _COMMAND_MAX - 1]}…"
+    # Program and script are known by their names; where they are takes the place of what tells the processes apart.
+    words = command.split(" ")
+    text = " ".join([*(Path(word).name for word in words[:2]), *words[2:]])
+    return text if len(text) <= _COMMAND_MAX else f"{text[: _COMMAND_MAX - 1]}…"
 
 
 def _age(seconds: float) -> str:
