@@ -370,7 +370,7 @@ def _workers(result: dict[str, Any]) -> Iterator[str]:
             for one in result["forks"]
         ),
     )
-    yield "Calls of two workers on a core each, relative to those of one alone (± spread):"
+    yield "Calls of two workers on a core each after five seconds at full speed, relative to those of one alone (± spread):"
     yield ""
     yield from table(
         ["call", "by time", "by CPU time", "one alone, again", "ns a call alone"],

@@ -45,6 +45,8 @@ MULTIPROCESS_TARGET = 20
 FIRST_TARGET_MS = 1.0
 TOGETHER_TARGET = 1.8
 TURN_S = 0.1
+# Turns of both workers before the first round: by then the pages that they share have got stripes.
+WARM_UP = 50
 KINDS = ("counters", "histograms")
 _ACCEPT = {"accept": "text/plain;version=0.0.4"}
 
@@ -344,11 +346,12 @@ def together(rounds: int) -> list[dict[str, Any]]:
     for what in ("counter", "histogram", "histogram, one value"):
         quotients: dict[str, list[float]] = {"time": [], "cpu": [], "control": []}
         rates = []
-        for number in range(rounds + 1):
+        for number in range(WARM_UP):
+            progress(f"two workers, {what}: warming up, {number} of {WARM_UP}")
+            turn(workers, what)
+        for number in range(1, rounds + 1):
             progress(f"two workers, {what}: round {number} of {rounds}")
             alone, both, again = [turn(workers[:1], what), turn(workers, what), turn(workers[:1], what)]
-            if number == 0:
-                continue
             rates.append(alone[0][0])
             quotients["time"].append(sum(rate for rate, _ in both) / alone[0][0])
             quotients["cpu"].append(sum(rate for _, rate in both) / alone[0][1])

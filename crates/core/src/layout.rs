@@ -20,7 +20,7 @@ use crate::region::Region;
 /// First eight bytes of a segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"otelperf");
 /// Changes whenever the meaning of any byte changes.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 /// Byte offset of the layout version, a little-endian `u32`.
 pub const LAYOUT_VERSION_OFFSET: usize = 8;
 

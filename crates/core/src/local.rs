@@ -54,6 +54,8 @@ pub struct LocalSeries {
     exclusive: AtomicBool,
     /// Byte offset of the histogram header, looked up with the cell; 0 if the series is no histogram.
     histogram_at: AtomicUsize,
+    /// The lane, looked up with the cell.
+    lane: AtomicUsize,
     /// Integer units per unit of the instrument.
     per_one: f64,
     /// Where a value goes that finds no room here; none for the overflow series itself.
@@ -88,6 +90,7 @@ impl LocalSeries {
             asking_epoch: AtomicU32::new(NEVER),
             exclusive: AtomicBool::new(false),
             histogram_at: AtomicUsize::new(record.histogram_at.unwrap_or(0)),
+            lane: AtomicUsize::new(0),
             per_one: stream.per_one,
             overflow,
             stream: Arc::clone(stream),
@@ -151,6 +154,7 @@ impl LocalSeries {
             let found = tables.read_series(self.id).and_then(|series| series.histogram_at)?;
             self.histogram_at.store(found, Relaxed);
         }
+        self.lane.store(lane, Relaxed);
         self.exclusive.store(self.segment.is_exclusive(lane), Relaxed);
         self.asking
             .begin(self.stream.exemplars.as_ref().map_or(0, Buckets::all));
@@ -292,5 +296,6 @@ impl LocalSeries {
             self.histogram_at.load(Relaxed),
             self.overflow.is_none(),
         )
+        .of_lane(self.lane.load(Relaxed))
     }
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::clock::unix_ns;
-use crate::layout::{header, RETIRED, WORKER, WORKERS};
+use crate::layout::{header, Geometry, RETIRED, WORKER, WORKERS};
 use crate::lock;
+use crate::region::Region;
 use crate::stream::Storage;
 use crate::tables::{SeriesId, Tables};
 
@@ -199,8 +200,7 @@ impl<'a> Workers<'a> {
 
     /// Whether the group has ever had more than one worker: the second slot was taken once.
     pub fn have_been_several(&self) -> bool {
-        let state = self.word(SECOND, STATE).map_or(0, |state| state.load(Acquire));
-        state != 0 && state != OBSERVING
+        have_been_several(self.tables.region, self.tables.geometry)
     }
 
     /// When the holder of a slot took it, nanoseconds since the epoch.
@@ -249,4 +249,11 @@ impl<'a> Workers<'a> {
             lock::unlock(fd, LEADER);
         }
     }
+}
+
+/// Whether a group has ever had more than one worker: the second slot was taken once.
+pub(crate) fn have_been_several(region: &Region, geometry: &Geometry) -> bool {
+    let state = region.u32(geometry.workers_at + SECOND * WORKER + STATE);
+    let state = state.map_or(0, |state| state.load(Acquire));
+    state != 0 && state != OBSERVING
 }

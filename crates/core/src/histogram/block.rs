@@ -25,7 +25,7 @@ impl Block {
         self.0 & 16 != 0
     }
 
-    /// 0, 1 or 2 for slots of 16, 32 or 64 bits.
+    /// 0, 1 or 2 for slots of 16, 32 or 64 bits, 3 for references to stripes.
     #[inline]
     pub fn width(self) -> u32 {
         (self.0 >> 2) & 3

@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use super::block::{has_node, Block};
+use super::stripes::STRIPES;
 use super::{Histogram, ENTRIES, PAGE};
 use crate::hdr::{slots_in_octave, Level, Slot, OCTAVES};
 
-/// Longest chain of pages in front of one another: three widths at each of three steps.
-const MAX_CHAIN: usize = 9;
+/// Longest chain of pages in front of one another: three widths and stripes at each of three steps.
+const MAX_CHAIN: usize = 12;
 /// Slots for which there is room from the beginning.
 const USUAL: usize = 128;
 
@@ -89,7 +90,8 @@ impl<'a> Histogram<'a> {
                 if has_node(octave, level) {
                     self.pages_of_node(block, octave, level, &mut show)?;
                 } else {
-                    show(self.page(block, octave, level, 0, slots_in_octave(octave, level)))?;
+                    let page = self.page(block, octave, level, 0, slots_in_octave(octave, level));
+                    self.pages_of_block(block, page, &mut show)?;
                 }
                 block = self.link(block)?;
             }
@@ -140,7 +142,32 @@ impl<'a> Histogram<'a> {
                 if depth > MAX_CHAIN {
                     return None;
                 }
-                show(self.page(block, octave, level, index * PAGE, PAGE))?;
+                self.pages_of_block(block, self.page(block, octave, level, index * PAGE, PAGE), show)?;
+                block = self.link(block)?;
+            }
+        }
+        Some(())
+    }
+
+    /// Shows the page of a block, or those of its stripes, which cover the same slots.
+    fn pages_of_block(&self, block: Block, page: Page, show: &mut impl FnMut(Page) -> Option<()>) -> Option<()> {
+        if block.width() != STRIPES {
+            return show(page);
+        }
+        for reference in self.stripes(block)? {
+            let mut block = Block(reference.load(Acquire));
+            for depth in 0.. {
+                if block.0 == 0 {
+                    break;
+                }
+                if depth > MAX_CHAIN || block.width() == STRIPES || block.level()? != page.level {
+                    return None;
+                }
+                show(Page {
+                    at: block.slots_at(self.geometry),
+                    width: block.width(),
+                    ..page
+                })?;
                 block = self.link(block)?;
             }
         }
@@ -195,8 +222,22 @@ impl<'a> Histogram<'a> {
         if block.0 == 0 {
             return Some(0);
         }
-        let at = block.slots_at(self.geometry);
-        Some(match block.width() {
+        if block.width() != STRIPES {
+            return self.first_slot(block);
+        }
+        let mut zeros = 0_u64;
+        for stripe in self.stripes(block)? {
+            let page = Block(stripe.load(Acquire));
+            if page.0 != 0 {
+                zeros = zeros.wrapping_add(self.first_slot(page)?);
+            }
+        }
+        Some(zeros)
+    }
+
+    fn first_slot(&self, page: Block) -> Option<u64> {
+        let at = page.slots_at(self.geometry);
+        Some(match page.width() {
             0 => u64::from(self.region.u16(at)?.load(Relaxed)),
             1 => u64::from(self.region.u32(at)?.load(Relaxed)),
             _ => self.region.u64(at)?.load(Relaxed),
