@@ -24,11 +24,13 @@ pub enum Drop {
     WrongType = 8,
     /// Exemplar for which the segment had no room, or which was replaced before anyone could read it.
     NoExemplar = 9,
+    /// Running span for which the span table had no room: measured all the same, and not shown.
+    NoSpan = 10,
 }
 
 impl Drop {
     /// All reasons with the name under which each is reported.
-    pub const ALL: [(Drop, &'static str); 10] = [
+    pub const ALL: [(Drop, &'static str); 11] = [
         (Drop::NonFinite, "non_finite"),
         (Drop::Negative, "negative"),
         (Drop::Overflow, "overflow"),
@@ -39,5 +41,6 @@ impl Drop {
         (Drop::Panic, "panic"),
         (Drop::WrongType, "wrong_type"),
         (Drop::NoExemplar, "no_exemplar"),
+        (Drop::NoSpan, "no_span"),
     ];
 }

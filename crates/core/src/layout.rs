@@ -66,6 +66,8 @@ pub mod header {
     pub const WINDOW: usize = 40;
     /// `u64` number of sets and first line of the exemplars, see [`crate::exemplar`].
     pub const EXEMPLARS: usize = 48;
+    /// `u64` number of records and first line of the span table, see [`crate::spans`].
+    pub const SPANS: usize = 56;
     /// `u64` next free pool line.
     pub const POOL_NEXT: usize = 64;
     /// `u64` state of the small-object arena, see [`crate::pool::Pool::take_bytes`].

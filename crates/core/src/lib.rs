@@ -30,6 +30,7 @@ pub mod region;
 pub mod scan;
 pub mod segment;
 pub mod serving;
+pub mod spans;
 pub mod stream;
 pub mod tables;
 mod varint;

@@ -24,16 +24,19 @@ pub enum Use {
     Pages = 3,
     /// Exemplars.
     Exemplars = 4,
+    /// Running and slow spans.
+    Spans = 5,
 }
 
 impl Use {
     /// All uses with the name under which each is reported.
-    pub const ALL: [(Use, &'static str); 5] = [
+    pub const ALL: [(Use, &'static str); 6] = [
         (Use::Attributes, "attributes"),
         (Use::Lanes, "lanes"),
         (Use::Histograms, "histograms"),
         (Use::Pages, "histogram_pages"),
         (Use::Exemplars, "exemplars"),
+        (Use::Spans, "spans"),
     ];
 }
 

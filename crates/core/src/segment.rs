@@ -19,6 +19,7 @@ use crate::layout::{header, Geometry, LAYOUT_VERSION, LAYOUT_VERSION_OFFSET, LIN
 use crate::mapping::Mapping;
 use crate::pool::{Pool, Use};
 use crate::region::Region;
+use crate::spans::{ActiveSpan, SpanTable};
 use crate::tables::{SeriesId, StreamId, Tables};
 use crate::workers::{WorkerInfo, Workers};
 
@@ -191,6 +192,17 @@ impl Segment {
     /// The exemplars.
     pub fn exemplars(&self) -> Exemplars<'_> {
         Exemplars::new(self.tables())
+    }
+
+    /// The span table.
+    pub fn spans(&self) -> SpanTable<'_> {
+        SpanTable::new(self.tables())
+    }
+
+    /// Spans that run in workers that live, those that began first first.
+    pub fn active_spans(&self) -> Vec<ActiveSpan> {
+        let own = self.joined_lane();
+        self.spans().active(|lane| self.workers().is_alive(lane, own))
     }
 
     /// Begins a collection: ends the window of exemplars and answers its number.

@@ -12,6 +12,7 @@ use crate::clock::unix_ns;
 use crate::layout::{header, Geometry, RETIRED, WORKER, WORKERS};
 use crate::lock;
 use crate::region::Region;
+use crate::spans::SpanTable;
 use crate::stream::Storage;
 use crate::tables::{SeriesId, Tables};
 
@@ -111,8 +112,9 @@ impl<'a> Workers<'a> {
         self.locks.is_some_and(|fd| lock::try_lock(fd, lane as i64))
     }
 
-    /// Empties the cells whose contribution ended with the previous owner.
+    /// Empties what ended with the previous owner.
     fn clear_lane(&self, lane: usize) {
+        SpanTable::new(self.tables).clear_lane(lane);
         let lanes = self.tables.lanes();
         for id in (0..self.tables.series_count()).map(SeriesId) {
             let Some(series) = self.tables.read_series(id) else {
