@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from otel_perf.metrics import MeterProvider, memory_usage
     from otel_perf.observer import Observer, Percentiles, Snapshot, ewma, percentiles, snapshot
     from otel_perf.segment import HistogramSeries, HistogramSnapshot, Segment, SegmentError, find
+    from otel_perf.trace import RecordAllSampler, SpanMetricsProcessor, active_spans, slowest_spans
 
 __all__ = [
     "HistogramSeries",
@@ -21,14 +22,18 @@ __all__ = [
     "MeterProvider",
     "Observer",
     "Percentiles",
+    "RecordAllSampler",
     "Segment",
     "SegmentError",
     "Snapshot",
+    "SpanMetricsProcessor",
+    "active_spans",
     "configure",
     "ewma",
     "find",
     "memory_usage",
     "percentiles",
+    "slowest_spans",
     "snapshot",
 ]
 
@@ -38,14 +43,18 @@ _HOMES = {
     "MeterProvider": "otel_perf.metrics",
     "Observer": "otel_perf.observer",
     "Percentiles": "otel_perf.observer",
+    "RecordAllSampler": "otel_perf.trace",
     "Segment": "otel_perf.segment",
     "SegmentError": "otel_perf.segment",
     "Snapshot": "otel_perf.observer",
+    "SpanMetricsProcessor": "otel_perf.trace",
+    "active_spans": "otel_perf.trace",
     "configure": "otel_perf.distro",
     "ewma": "otel_perf.observer",
     "find": "otel_perf.segment",
     "memory_usage": "otel_perf.metrics",
     "percentiles": "otel_perf.observer",
+    "slowest_spans": "otel_perf.trace",
     "snapshot": "otel_perf.observer",
 }
 

@@ -19,6 +19,8 @@ MEMORY_LIMIT_MIN: Final[int]
 """Smallest accepted size of a segment in bytes."""
 MEMORY_LIMIT_MAX: Final[int]
 """Largest accepted size of a segment in bytes."""
+READS_IN_PLACE: Final[bool]
+"""Whether attributes of spans are read where the interpreter keeps them, as in CPython 3.11 to 3.13, and not asked for by name."""
 BUILD_PROFILE: Final[str]
 """``release``, or ``debug`` for a build with assertions, which is several times slower."""
 __version__: Final[str]
@@ -696,6 +698,69 @@ class PrometheusEncoder:
         """A line for each metric that answers had to leave out since this was called last; no line comes twice."""
 
 @final
+class AllRecorder:
+    """What `RecordAllSampler` does.
+
+    Args:
+        should_sample: What the other sampler is asked by.
+        result_class: The SDK's class of answers.
+        drop: The decision to drop a span.
+        record_only: The decision that takes its place.
+    """
+
+    def __new__(
+        cls, should_sample: Callable[..., Any], result_class: type, drop: object, record_only: object
+    ) -> AllRecorder: ...
+    def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+        """What the other sampler answers, recording in place of dropping, and with the attributes that a dropped span begins with."""
+
+@final
+class SpanRecorder:
+    """What a span processor does with spans: notes them while they run, and measures them when they end. Nothing that goes wrong is raised.
+
+    Args:
+        segment: Where running and slow spans are kept.
+        planner: Called with name of the scope, kind and status as OTLP numbers them, the attribute keys, and None; answers what becomes of such spans:
+            None for nothing; ``("measure", histogram or None, units per nanosecond, counter or None, source of the counter's amount or None, pairs of
+            attribute key and source)``; or ``("switch", source)``, and is called again with a tuple of the value. A source is
+            ``("attribute", position)``, ``("mapped", position, dict)``, ``("verb", position)``, ``("joined", position, position)``,
+            ``("computed", position, callable)``, ``("constant", value)``, ``("name",)`` or ``("error",)``.
+        error_type: Answers the ``error.type`` of a span.
+        in_context: Answers a context in which a span context is current.
+        shown: Keys of the attributes that are kept of running and slow spans.
+        measures: Whether spans are measured.
+    """
+
+    def __new__(
+        cls,
+        segment: Segment,
+        planner: Callable[[str, int, int, tuple[str, ...], tuple[object] | None], tuple[Any, ...] | None],
+        error_type: Callable[[Any], str],
+        in_context: Callable[[Any], Context],
+        shown: Sequence[str] = ...,
+        measures: bool = True,
+    ) -> SpanRecorder: ...
+    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
+        """Notes that a span runs."""
+
+    def on_end(self, span: Any) -> None:
+        """Measures a span that ended."""
+
+    def live(self, place: int, span: int) -> Any:
+        """The span of this process that has a record of the table; None if its object is gone.
+
+        Args:
+            place: The record.
+            span: The span id.
+        """
+
+    def sweep(self) -> int:
+        """Frees the records of this process's spans whose objects are gone without an end; how many there were."""
+
+    def forget(self) -> None:
+        """Has the planner asked anew."""
+
+@final
 class Noop:
     """An object whose method does nothing: the unit in which benchmarks measure."""
 
@@ -731,4 +796,22 @@ def storage(kind: str, stated: tuple[Any, ...]) -> int | None:
 
     Raises:
         ValueError: The kind or the aggregation is unknown.
+    """
+
+def set_span_members(kinds: Sequence[Any], statuses: Sequence[Any]) -> None:
+    """States the members of the API's span kinds and status codes, in the order of OTLP. The first call stays."""
+
+def active_spans(segment: Segment) -> list[dict[str, Any]]:
+    """Spans that run, those that began first first; read without the GIL.
+
+    Returns:
+        For each ``trace_id``, ``span_id``, ``parent_span_id`` (0 for none), ``name``, ``kind``, ``start_time``, ``attributes``, ``place``, ``lane``, ``pid``.
+    """
+
+def slowest_spans(segment: Segment) -> list[dict[str, Any]]:
+    """The slowest spans by name, the slowest first; read without the GIL.
+
+    Returns:
+        For each what `active_spans` has of it up to ``attributes``, ``duration_ns``, and ``metric``: name, unit, boundaries and attributes of the series that
+        the duration went into, or None.
     """

@@ -66,6 +66,8 @@ from otel_perf.environment_variables import (
     OTEL_PERF_SEGMENT,
     OTEL_PERF_SELF_METRICS,
     OTEL_PERF_SERVICE_INSTANCE_ID,
+    OTEL_PERF_SPAN_ATTRIBUTES,
+    OTEL_PERF_SPAN_METRICS,
     OTEL_PERF_VIEWS_FILE,
     OTEL_PERF_WINDOW_MEMORY_LIMIT,
     OTEL_PERF_WINDOWS,
@@ -105,6 +107,8 @@ GAUGE_MODES = ("mostrecent", "min", "max", "sum", "all")
 """What several workers' values of a gauge become."""
 WORKERS = ("merged", "separate")
 """What the processes of a service are to those who read its metrics."""
+SPAN_METRICS = ("all", "sampled", "off")
+"""Which spans may become metrics."""
 OBSERVERS = ("thread", "process", "off")
 """Who may read the segment and export."""
 WINDOWS_DEFAULT = (1, 10, 60)
@@ -168,6 +172,8 @@ class Settings:
         quantile_window_s: Seconds of the window of which they are, if the longest of the windows has so many.
         gauge_mode: What the values of a gauge in several workers become, one of `GAUGE_MODES`.
         workers: Whether the processes of the service are one stream of metrics or a stream each, one of `WORKERS`.
+        span_metrics: Which spans become metrics, one of `SPAN_METRICS`.
+        span_attributes: Keys of the attributes that are shown of running and slow spans.
     """
 
     memory_limit: int = MEMORY_LIMIT_DEFAULT
@@ -193,6 +199,8 @@ class Settings:
     quantile_window_s: int = QUANTILE_WINDOW_DEFAULT_S
     gauge_mode: str = GAUGE_MODES[0]
     workers: str = WORKERS[0]
+    span_metrics: str = SPAN_METRICS[0]
+    span_attributes: tuple[str, ...] = ()
 
     @staticmethod
     def from_environment(env: MutableMapping[str, str] = environ) -> Settings:
@@ -240,6 +248,8 @@ class Settings:
             quantile_instruments=tuple(name.strip() for name in instruments.split(",")) if instruments else ("*",),
             gauge_mode=_choice(env, OTEL_PERF_GAUGE_MODE, GAUGE_MODES),
             workers=_choice(env, OTEL_PERF_WORKERS, WORKERS),
+            span_metrics=_choice(env, OTEL_PERF_SPAN_METRICS, SPAN_METRICS),
+            span_attributes=_words(env, OTEL_PERF_SPAN_ATTRIBUTES),
             quantile_window_s=_integer(env, OTEL_PERF_QUANTILE_WINDOW, QUANTILE_WINDOW_DEFAULT_S, 1, windows[-1]),
         )
 
@@ -308,6 +318,10 @@ def _boolean(env: MutableMapping[str, str], variable: str, *, default: bool) -> 
     if text:
         report(variable, text, "true, false", f"using {str(default).lower()}")
     return default
+
+
+def _words(env: MutableMapping[str, str], variable: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in read(variable, env).split(",") if word.strip())
 
 
 def _choice(env: MutableMapping[str, str], variable: str, accepted: tuple[str, ...]) -> str:

@@ -93,6 +93,9 @@ def _configure_from(file: str, kwargs: Mapping[str, Any]) -> None:
     if settings.observer != "thread":
         _not_observed_by(settings, f"the readers are those of {OTEL_CONFIG_FILE}")
     configure_from(file, replace(settings, observer="thread"), kwargs)
+    tracers = trace.get_tracer_provider()
+    if isinstance(tracers, TracerProvider):
+        _measure_spans(settings, tracers)
     provider = get_meter_provider()
     segment = default_segment()
     if segment is not None and isinstance(provider, MeterProvider):
@@ -140,6 +143,17 @@ def _build(signal: str, build: Callable[[], None], *, raise_errors: bool) -> Non
         text = " | ".join(str(error).splitlines())
         _logger.error("No %s: %s: %s", signal, type(error).__name__, text)  # noqa: TRY400 - one line.
         _logger.debug("No %s", signal, exc_info=True)
+
+
+def _measure_spans(settings: Settings, provider: TracerProvider) -> None:
+    """Has all spans of a provider measured, as the settings say."""
+    if settings.span_metrics == "off":
+        return
+    from otel_perf.trace import RecordAllSampler, SpanMetricsProcessor  # noqa: PLC0415 - only who measures spans pays for it.
+
+    provider.add_span_processor(SpanMetricsProcessor(shown_attributes=settings.span_attributes))
+    if settings.span_metrics == "all" and not isinstance(provider.sampler, RecordAllSampler):
+        provider.sampler = RecordAllSampler(provider.sampler)
 
 
 class _Parts:
@@ -227,13 +241,15 @@ class _Parts:
 
     def traces(self) -> None:
         """Builds the SDK's tracer provider."""
+        sampler = self._kwargs.get("sampler") or _components.sampler()
         provider = TracerProvider(
             id_generator=self._kwargs.get("id_generator") or _components.id_generator(),
-            sampler=self._kwargs.get("sampler") or _components.sampler(),
+            sampler=sampler,
             resource=self._resource,
             _tracer_configurator=self._kwargs.get("tracer_configurator") or _components.scope_configurator("tracer"),
         )
         _exit.take(provider)
+        _measure_spans(self._settings, provider)
         trace.set_tracer_provider(provider)
         for processor in self._kwargs.get("span_processors") or ():
             provider.add_span_processor(processor)

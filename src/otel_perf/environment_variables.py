@@ -165,3 +165,18 @@ What the processes of a service are to those who read its metrics: ``merged``, t
 for each process that the program forks or spawns, with its own ``service.instance.id``. Each then serves its own endpoint, at the first free one of the 64
 ports from the one that is set; ``otel-perf doctor`` lists them. The HDR log of each has its process id behind the name.
 """
+
+OTEL_PERF_SPAN_METRICS = "OTEL_PERF_SPAN_METRICS"
+"""
+.. envvar:: OTEL_PERF_SPAN_METRICS
+
+Which spans become metrics: ``all``, the default, also those that the sampler drops, which are then recorded, but neither sampled nor exported; ``sampled``, those
+that the sampler has recorded; ``off``, none.
+"""
+
+OTEL_PERF_SPAN_ATTRIBUTES = "OTEL_PERF_SPAN_ATTRIBUTES"
+"""
+.. envvar:: OTEL_PERF_SPAN_ATTRIBUTES
+
+Keys of the span attributes that are shown of running and slow spans, separated by commas. Not set: none, because values may be secrets.
+"""

@@ -60,7 +60,9 @@ def test_greenlets_count_exactly_and_scrapes_that_overlap_are_answered(how: str)
 @patched
 def test_collections_of_one_thread_wait_for_each_other(how: str) -> None:
     """Greenlets of one thread that collect at once, with callbacks that give way and make instruments, each get everything."""
-    done = program(how, "collect", OTEL_METRICS_EXPORTER="none", OTEL_PERF_SELF_METRICS="false")
+    done = program(
+        how, "collect", OTEL_METRICS_EXPORTER="none", OTEL_PERF_SELF_METRICS="false", OTEL_PERF_SPAN_METRICS="off"
+    )
 
     assert done.out.splitlines()[1:] == [f"c={RECORDED} g=3 h={RECORDED}"] * 3, done.err
 
@@ -157,7 +159,11 @@ def test_a_forked_child_counts_along(how: str) -> None:
 def test_the_interval_log_has_every_recording(how: str, tmp_path: Path) -> None:
     """The log's thread, which waits in the kernel, neither stops greenlets, nor a forked child, nor the end, and logs what both recorded."""
     path = tmp_path / "latency.hlog"
-    env: dict[str, Any] = {"OTEL_PERF_HDR_LOG": str(path), "OTEL_PERF_HDR_LOG_INTERVAL": "1"}
+    env: dict[str, Any] = {
+        "OTEL_PERF_HDR_LOG": str(path),
+        "OTEL_PERF_HDR_LOG_INTERVAL": "1",
+        "OTEL_PERF_SPAN_METRICS": "off",
+    }
     done = program(how, "fork", OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port()), **env)
 
     assert done.code == 0, done.err

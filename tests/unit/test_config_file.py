@@ -134,7 +134,7 @@ def test_everything_that_is_accepted_is_honoured(tmp_path: Path) -> None:
         "AlwaysOffExemplarFilter",
         "False",
         "['c_total{service_name=\"shop\"} 3.0']",
-        "['SimpleSpanProcessor', 'BatchSpanProcessor'] AlwaysOffSampler",
+        "['SimpleSpanProcessor', 'BatchSpanProcessor', 'SpanMetricsProcessor'] RecordAll{AlwaysOffSampler}",
         "3 shop",
         "['SimpleLogRecordProcessor', 'BatchLogRecordProcessor']",
         "['W3CBaggagePropagator']",

@@ -205,13 +205,13 @@ def test_arguments_of_the_sdks_configurator_are_passed_on() -> None:
         "    def on_end(self, span): print('ended', span.name)\n"
         "otel_perf.configure(span_processors=[P()], sampler=ALWAYS_ON, meter_configurator=_disable_meter_configurator)\n"
         "with trace.get_tracer('t').start_as_current_span('work'): pass\n"
-        "print(trace.get_tracer_provider().sampler is ALWAYS_ON)\n"
+        "print(trace.get_tracer_provider().sampler.get_description())\n"
         "print(metrics.get_meter('m').create_counter('c')._is_enabled())\n"
     )
     done = script(code)
 
     assert done.err == ""
-    assert done.out == "ended work\nTrue\nFalse\n"
+    assert done.out == "ended work\nRecordAll{AlwaysOnSampler}\nFalse\n"
 
 
 def test_loggers_are_made_when_they_are_asked_for() -> None:

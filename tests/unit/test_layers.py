@@ -55,6 +55,9 @@ CORE_USERS = {
     "otel_perf.metrics._views",
     "otel_perf.observer._windows",
     "otel_perf.segment",
+    "otel_perf.trace._processor",
+    "otel_perf.trace._sampler",
+    "otel_perf.trace._spans",
 }
 
 
@@ -88,6 +91,16 @@ ALLOWED: dict[str, set[str]] = {
     "otel_perf.exporters._otlp_transport": {"otel_perf.exporters._http_answers"},
     "otel_perf.exporters.otlp": {"otel_perf.exporters._otlp_transport"},
     "otel_perf.exporters.hdr_log": {"otel_perf.hdr", "otel_perf.segment"},
+    "otel_perf.trace": {"otel_perf.trace._processor", "otel_perf.trace._sampler", "otel_perf.trace._spans"},
+    "otel_perf.trace._conventions": set(),
+    "otel_perf.trace._instruments": {"otel_perf.segment"},
+    "otel_perf.trace._processor": {
+        "otel_perf.segment",
+        "otel_perf.trace._conventions",
+        "otel_perf.trace._instruments",
+    },
+    "otel_perf.trace._sampler": set(),
+    "otel_perf.trace._spans": {"otel_perf.segment", "otel_perf.trace._processor"},
     "otel_perf.metrics._averages": set(),
     "otel_perf.metrics._noop": set(),
     "otel_perf.metrics.attribute_keys": set(),
@@ -242,6 +255,7 @@ ALLOWED: dict[str, set[str]] = {
         "otel_perf.observer._process",
         "otel_perf.observer._readers",
         "otel_perf.segment",
+        "otel_perf.trace",
     },
 }
 
@@ -323,7 +337,7 @@ def code_lines(path: Path) -> int:
 
 LARGER: dict[str, int] = {
     # One module of native code has one stub.
-    "src/otel_perf/_core.pyi": 600,
+    "src/otel_perf/_core.pyi": 660,
 }
 """Files that may have more than 400 lines of code, with the number they may have."""
 
@@ -345,10 +359,13 @@ UNSAFE = {
         "dict.rs",
         "exemplars.rs",
         "hot.rs",
+        "instance.rs",
         "instruments.rs",
         "lookup.rs",
         "number.rs",
         "plain.rs",
+        "sampler.rs",
+        "shapes.rs",
     },
 }
 

@@ -33,7 +33,7 @@ pub struct Pair {
 /// entries.
 #[cfg(all(Py_3_11, not(Py_3_14)))]
 #[repr(C)]
-struct Keys {
+pub struct Keys {
     references: isize,
     log2_size: u8,
     log2_index_bytes: u8,
@@ -41,6 +41,22 @@ struct Keys {
     version: u32,
     usable: isize,
     entries: isize,
+}
+
+#[cfg(all(Py_3_11, not(Py_3_14)))]
+impl Keys {
+    /// The entries; the values of a table that several dicts share are elsewhere, and null here.
+    ///
+    /// # Safety
+    /// This is the head of a table whose keys are all strings, the GIL is held, and the pairs are used only until Python code may run.
+    #[inline]
+    pub unsafe fn pairs(&self) -> &[Pair] {
+        // SAFETY: the caller's promise; the index and as many entries as the head states stand behind it.
+        unsafe {
+            let first = std::ptr::from_ref(self).add(1).byte_add(1 << self.log2_index_bytes);
+            std::slice::from_raw_parts(first.cast::<Pair>(), self.entries as usize)
+        }
+    }
 }
 
 /// Kind of a table whose keys are all strings and whose entries are [`Pair`]s.
@@ -108,8 +124,7 @@ pub unsafe fn pairs<'a>(dict: Object) -> Option<&'a [Pair]> {
         if (*keys).kind != KIND.load(Relaxed) || !(*dict).ma_values.is_null() || (*keys).entries != count {
             return None;
         }
-        let first = keys.add(1).byte_add(1 << (*keys).log2_index_bytes).cast::<Pair>();
-        Some(std::slice::from_raw_parts(first, count as usize))
+        Some((*keys).pairs())
     }
     #[cfg(not(all(Py_3_11, not(Py_3_14))))]
     {

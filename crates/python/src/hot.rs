@@ -23,6 +23,8 @@ use crate::hooks;
 use crate::instruments::Instrument;
 use crate::lookup::owned;
 use crate::number::{number, plain_number, refused, Accepts};
+use crate::sampler::{should_sample, AllRecorder};
+use crate::spans::SpanRecorder;
 
 type Object = *mut ffi::PyObject;
 
@@ -263,6 +265,37 @@ method!(
     try_set
 );
 
+/// The method of a span processor: the span is its first argument, whatever follows says nothing that is not in the span.
+macro_rules! span_method {
+    ($function:ident, $name:literal, $act:ident) => {
+        unsafe extern "C" fn $function(
+            slf: Object,
+            args: *const Object,
+            nargs: ffi::Py_ssize_t,
+            kwnames: Object,
+        ) -> Object {
+            // SAFETY: the calling convention, see the head of the file; `slf` is an instance of the class.
+            unsafe {
+                let py = Python::assume_attached();
+                let slf = Borrowed::from_ptr(py, slf).cast_unchecked::<SpanRecorder>();
+                let span = if nargs > 0 {
+                    *args
+                } else {
+                    match arguments($name, &["span", "parent_context"], args, nargs, kwnames) {
+                        Ok(given) => given.amount,
+                        Err(answer) => return answer,
+                    }
+                };
+                slf.get().$act(&Borrowed::from_ptr(py, span));
+                done()
+            }
+        }
+    };
+}
+
+span_method!(span_start, "on_start", started);
+span_method!(span_end, "on_end", ended);
+
 /// An object whose method does nothing: the unit in which the benchmarks measure.
 #[pyclass(frozen, module = "otel_perf._core")]
 pub struct Noop;
@@ -348,5 +381,22 @@ pub fn install_all(py: Python<'_>) -> PyResult<()> {
         py,
         definition!(bound_gauge_set, c"set", c"set($self, amount, context=None)\n--\n\n"),
     )?;
+    install::<AllRecorder>(
+        py,
+        definition!(
+            should_sample,
+            c"should_sample",
+            c"should_sample($self, *args, **kwargs)\n--\n\n"
+        ),
+    )?;
+    install::<SpanRecorder>(
+        py,
+        definition!(
+            span_start,
+            c"on_start",
+            c"on_start($self, span, parent_context=None)\n--\n\n"
+        ),
+    )?;
+    install::<SpanRecorder>(py, definition!(span_end, c"on_end", c"on_end($self, span)\n--\n\n"))?;
     install::<Noop>(py, definition!(noop_call, c"call", c"call($self, amount)\n--\n\n"))
 }

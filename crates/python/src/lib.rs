@@ -19,12 +19,15 @@ mod exemplars;
 mod gate;
 mod hooks;
 mod hot;
+mod instance;
 mod instruments;
 mod lookup;
 mod number;
 mod plain;
 mod prometheus;
+mod sampler;
 mod segment;
+mod spans;
 mod streams;
 mod windows;
 
@@ -51,7 +54,11 @@ mod _core {
     #[pymodule_export]
     use super::prometheus::PrometheusEncoder;
     #[pymodule_export]
+    use super::sampler::AllRecorder;
+    #[pymodule_export]
     use super::segment::{find, HistogramSeries, Segment, SegmentError};
+    #[pymodule_export]
+    use super::spans::{active_spans, set_span_members, slowest_spans, SpanRecorder};
 
     #[pymodule_export]
     use super::streams::storage;
@@ -71,6 +78,8 @@ mod _core {
         )?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         super::dict::try_in_place(module.py())?;
+        super::instance::try_in_place(module.py())?;
+        module.add("READS_IN_PLACE", super::instance::is_in_place())?;
         super::hot::install_all(module.py())
     }
 }

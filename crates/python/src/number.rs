@@ -117,3 +117,41 @@ pub fn refused(amount: Number, accepts: Accepts) -> Option<Drop> {
         _ => None,
     }
 }
+
+/// Most digits of an integer of 128 bits.
+const WIDE_DIGITS: usize = 5;
+
+/// Value of an integer of at most 128 bits that is not negative, such as ids and times, read where it lies: for a fifth of a conversion.
+pub fn wide(object: &Bound<'_, PyAny>) -> Option<u128> {
+    if !object.is_instance_of::<PyInt>() {
+        return None;
+    }
+    // SAFETY: an integer, or an object of a subclass, which begins like one. Its head states how many digits follow, and those are read.
+    unsafe {
+        let long = object.as_ptr().cast::<LongHead>();
+        #[cfg(Py_3_12)]
+        let (count, is_negative) = ((*long).tag >> 3, (*long).tag & 3 == 2);
+        #[cfg(not(Py_3_12))]
+        let (count, is_negative) = ((*long).base.ob_size.unsigned_abs(), (*long).base.ob_size < 0);
+        if is_negative || count > WIDE_DIGITS {
+            return None;
+        }
+        let digits = std::slice::from_raw_parts(&raw const (*long).digit, count);
+        let last = digits.last().copied().unwrap_or(0);
+        // Of the fifth digit eight bits are left.
+        if count == WIDE_DIGITS && last >> 8 != 0 {
+            return None;
+        }
+        Some(
+            digits
+                .iter()
+                .rev()
+                .fold(0, |value, digit| value << 30 | u128::from(*digit)),
+        )
+    }
+}
+
+/// As [`wide`], of at most 64 bits.
+pub fn narrow(object: &Bound<'_, PyAny>) -> Option<u64> {
+    wide(object).and_then(|value| u64::try_from(value).ok())
+}

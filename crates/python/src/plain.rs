@@ -1,6 +1,7 @@
 //! Attribute keys and values of exact plain types: `str`, `int`, `float`, `bool`, `bytes` and `None`, compared by content without running Python code.
 
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 type Object = *mut ffi::PyObject;
 
@@ -8,6 +9,16 @@ type Object = *mut ffi::PyObject;
 unsafe fn is(object: Object, class: *mut ffi::PyTypeObject) -> bool {
     // SAFETY: a live object has a type.
     unsafe { ffi::Py_TYPE(object) == class }
+}
+
+/// Hash of an exact string, which keeps it from when it was first asked for.
+#[inline]
+unsafe fn hash_text(text: Object) -> u64 {
+    // SAFETY: an exact string has this head, whose hash is -1 until it is known; asking for it runs no Python code and cannot fail.
+    unsafe {
+        let known = (*text.cast::<ffi::PyASCIIObject>()).hash;
+        (if known == -1 { ffi::PyObject_Hash(text) } else { known }) as u64
+    }
 }
 
 /// Hash of an attribute key; `None` if it is no exact string, or empty.
@@ -18,10 +29,10 @@ unsafe fn is(object: Object, class: *mut ffi::PyTypeObject) -> bool {
 pub unsafe fn hash_key(key: Object) -> Option<u64> {
     // SAFETY: a live object; an exact string's hash runs no Python code and cannot fail. Empty keys are for the slow path to drop.
     unsafe {
-        if !is(key, &raw mut ffi::PyUnicode_Type) || ffi::PyUnicode_GetLength(key) == 0 {
+        if !is(key, &raw mut ffi::PyUnicode_Type) || ffi::PyUnicode_GET_LENGTH(key) == 0 {
             return None;
         }
-        Some(ffi::PyObject_Hash(key) as u64)
+        Some(hash_text(key))
     }
 }
 
@@ -33,7 +44,7 @@ pub unsafe fn hash_value(value: Object) -> Option<u64> {
     // SAFETY: a live object; hashing an object of these exact types runs no Python code and cannot fail.
     unsafe {
         let tag = if is(value, &raw mut ffi::PyUnicode_Type) {
-            0
+            return Some(hash_text(value).wrapping_mul(5));
         } else if is(value, &raw mut ffi::PyLong_Type) {
             1
         } else if is(value, &raw mut ffi::PyFloat_Type) {
@@ -102,4 +113,18 @@ unsafe fn same_text(a: Object, b: Object) -> bool {
         let text = |object| std::slice::from_raw_parts(ffi::PyUnicode_DATA(object).cast::<u8>(), bytes);
         text(a) == text(b)
     }
+}
+
+/// As [`hash_value`], of an object that is held.
+#[inline]
+pub fn hash_of_value(value: &Bound<'_, PyAny>) -> Option<u64> {
+    // SAFETY: a live object, the GIL is held.
+    unsafe { hash_value(value.as_ptr()) }
+}
+
+/// As [`same`], of objects that are held. Of others than those of exact plain types the comparison is Python's.
+#[inline]
+pub fn are_same(own: &Py<PyAny>, other: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: live objects, the GIL is held, for one of them is bound to it. What is compared as text or as a float has that exact type.
+    unsafe { same(own.as_ptr(), other.as_ptr()) }
 }

@@ -25,6 +25,7 @@ _DROPS = {
     "attributes by a view",
     "corrupt": "recordings were lost, because something has written into the segment that is not otel_perf: restart the service",
     "panic": "faults of otel_perf were caught: restart the service, and report it",
+    "no_span": f"running spans were measured, but are not shown, because the span table was full: {_MORE_MEMORY}",
     "wrong_type": "recordings were no numbers, or had attributes that are no mapping, and were ignored: mend what records them",
 }
 """What drops mean, by reason. Of exemplars one is as good as the other: that some were not kept is no finding."""

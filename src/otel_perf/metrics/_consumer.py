@@ -105,6 +105,7 @@ class NativeConsumer:
         self._self_metrics: SelfMetrics | None = None
         self._quantiles: Callable[[], _core.Quantiles | None] = _nothing
         self._cpu_ns = 0
+        self._told: list[Callable[[], object]] = []
         self._reset()
 
     def _reset(self) -> None:
@@ -121,6 +122,15 @@ class NativeConsumer:
     def use(self, sdk_config: SdkConfiguration) -> None:
         """Takes the provider's configuration, whose resource may change later."""
         self._sdk_config = sdk_config
+
+    def tell_of_instruments(self, tell: Callable[[], object]) -> None:
+        """Has `tell` called after each instrument that is made."""
+        self._told.append(tell)
+
+    def made(self) -> None:
+        """Tells that there is an instrument that was not there before."""
+        for tell in self._told:
+            tell()
 
     def say(self, self_metrics: SelfMetrics) -> None:
         """Takes what is to be said of otel_perf itself at each collection."""

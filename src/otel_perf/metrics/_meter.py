@@ -112,6 +112,7 @@ class Meter(sdk.Meter):
         with self._instrument_registration_lock:
             status = self._register_instrument(name, sdk_type, unit, description, cast("Any", boundaries))
             instrument: Any = self._instrument_id_instrument.get(status.instrument_id)
+            is_new = False
             if instrument is None:
                 instrument = self._consumer.create(
                     kind, self._instrumentation_scope, name, unit, description, boundaries
@@ -119,6 +120,9 @@ class Meter(sdk.Meter):
                 instrument._enable(self._is_enabled())
                 remember(instrument)
                 self._instrument_id_instrument[status.instrument_id] = instrument
+                is_new = True
+        if is_new:
+            self._consumer.made()
         if status.conflict:
             self._log_instrument_registration_conflict(name, kind, unit, description, status)
         return instrument

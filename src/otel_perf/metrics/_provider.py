@@ -101,6 +101,10 @@ class MeterProvider(sdk.MeterProvider):
         in_child = WeakMethod(self._handle_untold_fork)
         segments.after_untold_fork_in_child(lambda: (handle := in_child()) and handle())
 
+    def tell_of_instruments(self, tell: Callable[[], object]) -> None:
+        """Has `tell` called after each instrument that is made."""
+        self._consumer.tell_of_instruments(tell)
+
     def report_on_itself(self) -> SelfMetrics:
         """Adds the ``otel_perf.*`` metrics to what all readers collect.
 

@@ -1,0 +1,16 @@
+"""Spans as metrics: durations of all of them, those that run, and the slowest ones."""
+
+from otel_perf.trace._processor import SpanMetricsProcessor
+from otel_perf.trace._sampler import RecordAllSampler
+from otel_perf.trace._spans import ActiveSpan, Bucket, SlowSpan, SpanEvent, active_spans, slowest_spans
+
+__all__ = [
+    "ActiveSpan",
+    "Bucket",
+    "RecordAllSampler",
+    "SlowSpan",
+    "SpanEvent",
+    "SpanMetricsProcessor",
+    "active_spans",
+    "slowest_spans",
+]
