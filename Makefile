@@ -11,7 +11,7 @@ MATRIX_WHEELS := target/wheels/matrix
 MATRIX_TESTS := tests/unit tests/conformance tests/property tests/integration
 newest_EXTRAS := otlp,views,file-config,test
 oldest_EXTRAS := $(newest_EXTRAS),demo,test-contrib
-TEST_EXTRAS := $(oldest_EXTRAS),test-servers,lint
+TEST_EXTRAS := $(oldest_EXTRAS),test-servers,test-clients,lint
 BENCH_EXTRAS := otlp,bench
 BENCH_ALONE := $(BENCH_VENV)/alone
 BENCH_WHEELS := target/wheels/bench
@@ -27,7 +27,7 @@ quietly = @$(1) >$(@D)/setup.log 2>&1 || { cat $(@D)/setup.log; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help tools demo collector peers test chaos test-rust test-python test-oldest test-newest lint typecheck check fmt build build-debug bench \
-	bench-record bench-views bench-memory bench-startup bench-export bench-observer bench-exit bench-workers bench-accuracy fuzz clean
+	bench-record bench-views bench-memory bench-startup bench-export bench-observer bench-exit bench-workers bench-spans bench-accuracy fuzz clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,8 +82,9 @@ demo: $(VENV)/.demo ## Start the shop under opentelemetry-instrument, drive load
 collector: ## Build the OpenTelemetry Collector that tests need (once, some minutes; Go). Without it they are skipped.
 	@$(PYTHON) -m tests.peers.collector_build
 
-peers: ## Fetch Debian's Prometheus, which tests need (once). Without it they are skipped.
+peers: ## Fetch Debian's Prometheus, Redis, memcached and PostgreSQL, which tests need (once). Without them they are skipped.
 	@$(PYTHON) -m tests.peers.prometheus_package
+	@$(PYTHON) -m tests.peers.debian_package
 
 test: test-rust test-python ## Run all tests.
 
@@ -92,6 +93,7 @@ test-rust: tools
 
 test-python: $(VENV)/.test
 	@$(PYTHON) -m tests.peers.prometheus_package || true
+	@$(PYTHON) -m tests.peers.debian_package || true
 	$(BIN)/python -m pytest --quiet
 
 # The oldest and the newest OpenTelemetry have an environment each, with the wheel and not the sources, so that what is tested is what users get.
@@ -139,7 +141,7 @@ build: $(VENV)/.demo ## Build the native core in release mode into .venv.
 build-debug: $(VENV)/.ready ## Build the native core with assertions into .venv.
 	@$(BIN)/maturin develop
 
-bench: bench-memory bench-accuracy bench-startup bench-views bench-export bench-observer bench-exit bench-workers bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
+bench: bench-memory bench-accuracy bench-startup bench-views bench-export bench-observer bench-exit bench-workers bench-spans bench-record ## Run all benchmarks and write benchmarks/results/ and the tables in benchmarks/README.md.
 	$(BENCH_VENV)/bin/python -m benchmarks.report
 
 bench-record: $(BENCH_VENV)/.bench ## Nanoseconds per recording call, against stock and others.
@@ -150,6 +152,9 @@ bench-views: $(BENCH_VENV)/.bench ## Milliseconds of setting up 100 views and 20
 
 bench-workers: $(BENCH_VENV)/.bench ## Scrapes of four workers, first recordings after a fork, two workers at once.
 	$(BENCH_VENV)/bin/python -m benchmarks.workers --json benchmarks/results/workers.json
+
+bench-spans: $(BENCH_VENV)/.bench ## Nanoseconds of measuring a span, and of spans that are not sampled.
+	$(BENCH_VENV)/bin/python -m benchmarks.spans --json benchmarks/results/spans.json
 
 bench-memory: $(BENCH_VENV)/.bench ## Bytes of state and resident size, against stock.
 	$(BENCH_VENV)/bin/python -m benchmarks.memory --json benchmarks/results/memory.json

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.peers.debian_package import apt
 from tests.peers.kept import NotHad, folder, keep, main, run, say
 
 TESTED = ((2, 40), (2, 99))
@@ -49,24 +50,10 @@ def _unpack(into: Path) -> None:
     say("Fetching Debian's Prometheus (once; 19 MB) ...")
     log, state = folder() / "peers" / "prometheus.log", into / "apt"
     log.unlink(missing_ok=True)
-    # Lists of packages of its own: those of the system may be empty or old, and only root could renew them.
-    for name in ("lists/partial", "archives/partial"):
-        (state / name).mkdir(parents=True)
-    settings = {
-        "Dir::State": state,
-        "Dir::State::lists": state / "lists",
-        "Dir::State::status": "/var/lib/dpkg/status",
-        "Dir::Cache": state,
-        "Acquire::Retries": 0,
-        "Acquire::http::Timeout": 10,
-        "Acquire::Languages": "none",
-        "APT::Sandbox::User": "",
-        "APT::Update::Error-Mode": "any",
-    }
-    apt = ["apt-get", "-q", *(word for name, value in settings.items() for word in ("-o", f"{name}={value}"))]
+    command = apt(state)
     try:
-        run([*apt, "update"], log, into, "fetching the list of packages")
-        run([*apt, "download", "prometheus"], log, into, "fetching the package")
+        run([*command, "update"], log, into, "fetching the list of packages")
+        run([*command, "download", "prometheus"], log, into, "fetching the package")
         (package,) = into.glob("prometheus_*.deb")
         run(["dpkg", "-x", package.name, "."], log, into, "unpacking")
     except NotHad as error:
