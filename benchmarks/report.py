@@ -385,6 +385,21 @@ def _workers(result: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _span_costs(result: dict[str, Any]) -> Iterator[str]:
+    yield "Nanoseconds (± spread), without the loop around the call:"
+    yield ""
+    yield from table(
+        ["", "variant", "ns"],
+        ([case["part"], case["variant"], f"{case['ns']:,.1f} ± {case['spread']:.1%}"] for case in result["cases"]),
+    )
+    many = result["many"]
+    yield (
+        f"Of {many['spans']:,} running spans the table showed {many['shown']} and counted {many['counted']:,}, in {many['table_bytes']:,} of "
+        f"{many['segment_bytes']:,} bytes."
+    )
+    yield ""
+
+
 _SECTIONS: dict[str, list[Callable[[dict[str, Any]], Iterator[str]]]] = {
     "record": [_figures, _record, _spans, _provenance],
     "views": [_figures, _views, _provenance],
@@ -395,6 +410,7 @@ _SECTIONS: dict[str, list[Callable[[dict[str, Any]], Iterator[str]]]] = {
     "observer": [_figures, _observer, _provenance],
     "exit": [_figures, _exit, _provenance],
     "workers": [_figures, _workers, _provenance],
+    "spans": [_figures, _span_costs, _provenance],
 }
 
 
