@@ -139,7 +139,17 @@ def test_spans_are_measured_without_names_of_private_fields() -> None:
         assert (point.count, point.sum) == (1, 0.25)
 
 
+class _Raising:
+    """A value that raises whatever is asked of it."""
+
+    def _raise(self, *args: object) -> Any:
+        raise RuntimeError(args)
+
+    __hash__ = __eq__ = __str__ = __repr__ = __iter__ = __bool__ = __index__ = __add__ = __radd__ = __len__ = _raise
+
+
 HOSTILE: dict[str, Any] = {
+    "one that raises": _Raising(),
     "surrogates": "\ud800",
     "a list": ["a", "b"],
     "bytes": b"\xff",

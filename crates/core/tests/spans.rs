@@ -120,6 +120,19 @@ fn spans_beyond_the_table_are_counted_and_others_find_its_room_again() {
 }
 
 #[test]
+fn a_million_running_spans_are_counted_in_the_same_memory() {
+    let segment = private_segment(1 << 20);
+    let total = fixture::scaled(1_000_000) as u64;
+    let shown = (1..=total).filter(|number| begin(&segment, id(*number))).count();
+    let before = segment.memory_usage();
+    assert_eq!(segment.spans().capacity().0, shown);
+    assert_eq!(segment.tables().drops(Drop::NoSpan), total - shown as u64);
+    (1..=total).for_each(|number| _ = segment.spans().end(segment.lane(), id(number)));
+    assert!(ids(&segment).is_empty());
+    assert_eq!(segment.memory_usage(), before);
+}
+
+#[test]
 fn a_table_that_finds_no_room_counts_what_it_does_not_show() {
     let segment = private_segment(128 << 10);
     fixture::exhaust_but(&segment, 0);

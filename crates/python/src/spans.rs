@@ -127,7 +127,7 @@ impl SpanRecorder {
         let shown = if self.shown.is_empty() {
             Vec::new()
         } else {
-            self.shown_attributes(&fields::attributes(&BEGINNING, span)?)?
+            self.shown_attributes(&fields::attributes(&BEGINNING, span)?)
         };
         let name = fields.text();
         let found = self
@@ -165,8 +165,16 @@ impl SpanRecorder {
         Ok(())
     }
 
-    /// Canonical bytes of the attributes that are shown.
-    fn shown_attributes(&self, dict: &Bound<'_, PyDict>) -> PyResult<Vec<u8>> {
+    /// Canonical bytes of the attributes that are shown; of none if one of them is nothing that an attribute can be.
+    fn shown_attributes(&self, dict: &Bound<'_, PyDict>) -> Vec<u8> {
+        let py = dict.py();
+        self.encode_shown(dict).unwrap_or_else(|error| {
+            hooks::swallow(py, Err(error));
+            Vec::new()
+        })
+    }
+
+    fn encode_shown(&self, dict: &Bound<'_, PyDict>) -> PyResult<Vec<u8>> {
         let py = dict.py();
         let mut pairs = Vec::new();
         for key in &self.shown {
@@ -212,13 +220,7 @@ impl SpanRecorder {
         };
         if let Some(ids) = fields.ids {
             let name = fields.text();
-            let shown = || {
-                let shown = self.shown_attributes(&attributes);
-                shown.unwrap_or_else(|error| {
-                    hooks::swallow(py, Err(error));
-                    Vec::new()
-                })
-            };
+            let shown = || self.shown_attributes(&attributes);
             let noted = noted(ids, beginning, &name);
             self.segment.spans().note_slow(lane, &noted, duration_ns, series, shown);
         }
