@@ -32,7 +32,6 @@ def test_tasks_of_recycled_workers_are_counted_on_one_endpoint(tmp_path: Path) -
                 TASKS_FOLDER=str(tmp_path),
                 OTEL_SERVICE_NAME="celery",
                 **endpoint_at(port),
-                OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="celery",
                 C_FORCE_ROOT="1",
             ),
             stdout=log,

@@ -12,18 +12,35 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 
 BIN = Path(sys.prefix) / "bin"
 ROOT = Path(__file__).parents[2]
+DISABLED = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+
+
+CLIENT_INSTRUMENTATIONS = ",".join(
+    sorted(
+        {entry_point.name for entry_point in entry_points(group="opentelemetry_instrumentor")}
+        - {"asgi", "fastapi", "flask", "httpx", "requests", "sqlite3", "wsgi"}
+    )
+)
+"""Instrumentations that are installed for tests of their own: the wrapper would start them in all programs, and load their libraries, some of which warn."""
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """The environment of this process without its OpenTelemetry variables, with the project importable; a ``PYTHONPATH`` is added to it."""
+    """The environment of this process without its OpenTelemetry variables and without `CLIENT_INSTRUMENTATIONS`, with the project importable; a ``PYTHONPATH`` is added to it."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     # What the tests were told to import comes along, for example the sources of another checkout.
     paths = [str(ROOT), *filter(None, [env.get("PYTHONPATH"), extra.pop("PYTHONPATH", "")])]
-    return {**env, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **extra}
+    return {
+        **env,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        DISABLED: CLIENT_INSTRUMENTATIONS,
+        **extra,
+    }
 
 
 @dataclass

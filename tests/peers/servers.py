@@ -21,7 +21,7 @@ import pytest
 
 from otel_perf.segment import find
 from tests.peers.observers import until
-from tests.peers.program import BIN, environment
+from tests.peers.program import BIN, CLIENT_INSTRUMENTATIONS, environment
 from tests.peers.prometheus import Scrape, endpoint_at, free_port, scrape
 
 CLIENTS = 4
@@ -171,7 +171,7 @@ def server(*command: str, service: str, workers: int = 4, timeout: float = 40, *
                     "OTEL_SERVICE_NAME": service,
                     **endpoint_at(metrics_port),
                     # What is measured of the servers themselves is not what the tests are about.
-                    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "flask,fastapi,asgi,wsgi,celery,system_metrics",
+                    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": f"flask,fastapi,asgi,wsgi,system_metrics,{CLIENT_INSTRUMENTATIONS}",
                     **env,
                 }
             ),
