@@ -28,7 +28,11 @@ WORKERS = {
     "metrics of processes and of the machine": "test_all_requests_are_counted_on_one_endpoint",
     "deltas when another worker takes over": "test_deltas_go_on_where_the_last_leader_has_left_off",
 }
-SHOWN = others.SHOWN | faults.SHOWN | EXPORTS | WORKERS
+SPANS = {
+    "spans that are not sampled": "test_the_setting_says_which_spans_are_measured",
+    "metrics of spans": "test_a_client_that_records_a_metric_itself_is_left_to_it",
+}
+SHOWN = others.SHOWN | faults.SHOWN | EXPORTS | WORKERS | SPANS
 PARTS = ("SDK", "Ours", "Why", "Upstream", "Test")
 UPSTREAM = re.compile(r"<https://github\.com/open-telemetry/opentelemetry-(python|specification)/(issues|pull)/\d+>")
 
