@@ -727,6 +727,7 @@ class SpanRecorder:
             ``("computed", position, callable)``, ``("constant", value)``, ``("name",)`` or ``("error",)``.
         error_type: Answers the ``error.type`` of a span.
         in_context: Answers a context in which a span context is current.
+        keys: Keys of the attributes that the planner may ask for; it is told of no others.
         shown: Keys of the attributes that are kept of running and slow spans.
         measures: Whether spans are measured.
     """
@@ -737,6 +738,7 @@ class SpanRecorder:
         planner: Callable[[str, int, int, tuple[str, ...], tuple[object] | None], tuple[Any, ...] | None],
         error_type: Callable[[Any], str],
         in_context: Callable[[Any], Context],
+        keys: Sequence[str],
         shown: Sequence[str] = ...,
         measures: bool = True,
     ) -> SpanRecorder: ...

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
+from otel_perf.trace._conventions import KEYS, Keys, Source, recipe
 from tests.unit.spanned import MS, spanned
 
 CLIENT, SERVER = SpanKind.CLIENT, SpanKind.SERVER
@@ -334,3 +336,72 @@ def test_a_clock_that_went_back_makes_no_negative_duration() -> None:
         (point,) = made.points()["traces.span.metrics.duration"]
 
         assert (point.count, point.sum, point.min) == (1, 0, 0)
+
+
+class _Asked(Keys):
+    """Keys that tell which were asked for."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        super().__init__(keys)
+        self.asked: set[str] = set()
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+    def has(self, *keys: str) -> bool:
+        self.asked |= set(keys)
+        return super().has(*keys)
+
+    def source(self, *keys: str) -> Source | None:
+        self.asked |= set(keys)
+        return super().source(*keys)
+
+    def mapped(self, key: str, words: Any) -> Source | None:
+        self.asked.add(key)
+        return super().mapped(key, words)
+
+    def verb(self, *keys: str) -> Source | None:
+        self.asked |= set(keys)
+        return super().verb(*keys)
+
+    def computed(self, key: str, function: Any) -> Source | None:
+        self.asked.add(key)
+        return super().computed(key, function)
+
+    def joined(self, first: str, second: str) -> Source | None:
+        self.asked |= {first, second}
+        return super().joined(first, second)
+
+
+@pytest.mark.parametrize("scope", ["test", "opentelemetry.instrumentation.aiokafka"])
+def test_all_attributes_that_are_asked_for_are_known(scope: str) -> None:
+    """The processor looks at no others, so that one that is missing there would never be found."""
+    asked = set()
+    markers = ("db.system", "messaging.system", "rpc.system", "http.method")
+    for marker, kind, status, switched in itertools.product(markers, range(1, 6), range(3), (None, ("send",))):
+        keys = _Asked((marker,))
+        recipe(scope, kind, status, keys, switched, "shop")
+        asked |= keys.asked
+
+    assert len(asked) > 40
+    assert asked <= KEYS
+
+
+def test_keys_that_programs_make_up_are_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3,000 spans whose keys all differ, but in none that matters, are one decision."""
+    asked = []
+
+    def decide(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return recipe(*arguments)
+
+    monkeypatch.setattr("otel_perf.trace._processor.recipe", decide)
+    with spanned() as made:
+        for number in range(3_000):
+            attributes = {f"key {number}": 1, "db.system": "redis", f"other {number}": 2}
+            made.tracer().start_span("x", kind=CLIENT, attributes=attributes).end()
+
+        assert made.points()[DB][0].count == 3_000
+        # One more after the histogram was made, which might have been an instrumentation's.
+        assert len(asked) <= 2

@@ -47,15 +47,19 @@ pub struct SpanRecorder {
 #[pymethods]
 impl SpanRecorder {
     #[new]
-    #[pyo3(signature = (segment, planner, error_type, in_context, shown=vec![], measures=true))]
+    #[pyo3(signature = (segment, planner, error_type, in_context, keys, shown=vec![], measures=true))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         segment: &Bound<'_, Segment>,
         planner: Py<PyAny>,
         error_type: Py<PyAny>,
         in_context: Py<PyAny>,
+        keys: Vec<Py<PyString>>,
         shown: Vec<Py<PyString>>,
         measures: bool,
     ) -> SpanRecorder {
+        let memory = Guarded::default();
+        memory.with(segment.py(), |memory| memory.know(keys));
         SpanRecorder {
             segment: Arc::clone(&segment.get().inner),
             planner,
@@ -63,7 +67,7 @@ impl SpanRecorder {
             in_context,
             shown,
             measures,
-            memory: Guarded::default(),
+            memory,
         }
     }
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["CALLS", "DURATION", "Keys", "Metric", "Recipe", "Source", "error_type", "recipe"]
+__all__ = ["CALLS", "DURATION", "KEYS", "Keys", "Metric", "Recipe", "Source", "error_type", "recipe"]
 
 Source = tuple[Any, ...]
 """Where a value comes from, as the native recorder takes it: its name and arguments."""
@@ -148,6 +148,67 @@ _OPERATIONS = {
 _PUSHED = ("opentelemetry.instrumentation.celery", "opentelemetry.instrumentation.confluent_kafka")
 # It writes the list of its brokers as JSON.
 _AIOKAFKA = "opentelemetry.instrumentation.aiokafka"
+
+
+KEYS = frozenset(
+    {
+        "celery.action",
+        "db.cassandra.keyspace",
+        "db.cassandra.table",
+        "db.collection.name",
+        "db.mongodb.collection",
+        "db.name",
+        "db.namespace",
+        "db.operation",
+        "db.operation.name",
+        "db.query.summary",
+        "db.query.text",
+        "db.redis.database_index",
+        "db.response.status_code",
+        "db.sql.table",
+        "db.statement",
+        "db.stored_procedure.name",
+        "db.system",
+        "db.system.name",
+        "error.type",
+        "http.flavor",
+        "http.method",
+        "http.request.method",
+        "http.response.status_code",
+        "http.route",
+        "http.scheme",
+        "http.status_code",
+        "http.url",
+        "messaging.batch.message_count",
+        "messaging.consumer.group.name",
+        "messaging.destination",
+        "messaging.destination.name",
+        "messaging.destination.partition.id",
+        "messaging.destination.template",
+        "messaging.kafka.consumer.group",
+        "messaging.kafka.partition",
+        "messaging.operation",
+        "messaging.operation.name",
+        "messaging.operation.type",
+        "messaging.system",
+        "net.peer.ip",
+        "net.peer.name",
+        "net.peer.port",
+        "network.protocol.name",
+        "network.protocol.version",
+        "rpc.grpc.status_code",
+        "rpc.method",
+        "rpc.response.status_code",
+        "rpc.service",
+        "rpc.system",
+        "rpc.system.name",
+        "server.address",
+        "server.port",
+        "url.full",
+        "url.scheme",
+    }
+)
+"""Keys of the attributes that are looked at; spans that differ in others are measured alike."""
 
 
 class Keys:

@@ -12,7 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind, StatusCode, set_span
 
 from otel_perf import _core
 from otel_perf.segment import Segment, default_segment
-from otel_perf.trace._conventions import Keys, Recipe, error_type, recipe
+from otel_perf.trace._conventions import KEYS, Keys, Recipe, error_type, recipe
 from otel_perf.trace._instruments import Instruments
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class SpanMetricsProcessor(SpanProcessor):
         self._service_name = _service_of(provider) if service_name is None else service_name
         self._instruments = Instruments(provider)
         self.recorder = _core.SpanRecorder(
-            self.segment, self._plan, error_type, _in_context, list(self.shown_attributes), measures
+            self.segment, self._plan, error_type, _in_context, sorted(KEYS), list(self.shown_attributes), measures
         )
         # The native methods are called at once, unless a subclass has its own.
         if type(self).on_start is SpanMetricsProcessor.on_start:

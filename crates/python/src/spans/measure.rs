@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::fields::{self, Fields};
 use super::plan::{Measure, Measured, Plan, Series, Target, Values};
-use super::shapes::Taken;
+use super::shapes::{Attributes, Memory, Taken};
 use super::SpanRecorder;
 use crate::classes::inner_of;
 use crate::exemplars::{Recorder, Recording};
@@ -45,14 +45,12 @@ impl SpanRecorder {
             } else {
                 let stated = value.as_ref().map_or_else(|| py.None(), |value| value.clone().unbind());
                 let switched = PyTuple::new(py, [stated])?;
-                let plan = self.ask(&scope, about, ended.attributes, Some(switched))?;
+                let plan = self.ask(&scope, about, &self.known(ended.attributes), Some(switched))?;
                 switch.remember(value.as_ref(), &plan);
                 plan
             };
-            let values = ended.attributes.values();
-            let values = plan.positions().iter().map(|position| values.get_item(*position));
             taken = Taken {
-                values: values.collect::<PyResult<_>>()?,
+                values: self.known(ended.attributes).of(&plan),
                 plan,
             };
         }
@@ -113,18 +111,21 @@ impl SpanRecorder {
         if let Some(taken) = take() {
             return Ok(taken);
         }
-        let plan = self.ask(scope, about, attributes, None)?;
-        let keys: Vec<Py<PyAny>> = attributes.keys().iter().map(Bound::unbind).collect();
-        let forgotten = self
-            .memory
-            .with(py, |memory| memory.remember(scope, about, attributes, keys, &plan));
+        let known = self.known(attributes);
+        let plan = self.ask(scope, about, &known, None)?;
+        let remember = |memory: &mut Memory| memory.remember(scope, about, &known, &plan);
+        let forgotten = self.memory.with(py, remember);
         drop(forgotten);
-        let values = attributes.values();
-        let values = plan.positions().iter().map(|position| values.get_item(*position));
         Ok(Taken {
-            values: values.collect::<PyResult<_>>()?,
+            values: known.of(&plan),
             plan,
         })
+    }
+
+    /// The attributes of a span that plans ask for.
+    fn known<'py>(&self, attributes: &Bound<'py, PyDict>) -> Attributes<'py> {
+        self.memory
+            .with(attributes.py(), |memory| memory.attributes(attributes))
     }
 
     /// Asks Python for a plan. `switched` has the value that a switch asked about, if it was one.
@@ -132,16 +133,14 @@ impl SpanRecorder {
         &self,
         scope: &Bound<'py, PyString>,
         about: [u8; 2],
-        attributes: &Bound<'py, PyDict>,
+        attributes: &Attributes<'py>,
         switched: Option<Bound<'py, PyTuple>>,
     ) -> PyResult<Plan> {
         let is_switched = switched.is_some();
         let [kind, status] = about;
-        let keys = attributes.keys().to_tuple();
-        let stated = self
-            .planner
-            .bind(scope.py())
-            .call1((scope, kind, status, keys, switched))?;
+        let py = scope.py();
+        let keys = PyTuple::new(py, &attributes.keys)?;
+        let stated = self.planner.bind(py).call1((scope, kind, status, keys, switched))?;
         let plan = Plan::read(&stated)?;
         // A switch below a switch would be asked the same question again.
         let is_endless = is_switched && matches!(plan, Plan::Switch(_));

@@ -1,8 +1,11 @@
 //! What a span processor remembers: plans by the shape of spans, and the spans of this process that are in the table.
+//!
+//! Of the attributes only those count that a plan may ask for: the keys that programs make up do not make shapes.
 
 use std::cell::UnsafeCell;
 
 use hashbrown::HashTable;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyWeakrefReference};
 
@@ -14,7 +17,10 @@ use crate::plain::{hash_key, same};
 /// Shapes that are remembered; when there are more, all are forgotten.
 const MOST_SHAPES: usize = 1000;
 
-/// Spans of the same kind, status and attribute keys in one scope.
+/// Attributes of a span that are looked at; whatever comes after so many is left out.
+const MOST_ATTRIBUTES: usize = 32;
+
+/// Spans of the same kind, status and keys of attributes in one scope.
 struct Shape {
     hash: u64,
     scope: Py<PyString>,
@@ -32,6 +38,8 @@ pub struct Live {
 
 #[derive(Default)]
 pub struct Memory {
+    /// Keys of the attributes that plans ask for, exact strings, by their hash.
+    keys: HashTable<(u64, Py<PyString>)>,
     shapes: HashTable<Shape>,
     /// The scope of the last span, and its name.
     scope: Option<(Py<PyAny>, Py<PyString>)>,
@@ -41,6 +49,22 @@ pub struct Memory {
     pub process: u32,
     /// Spans that found no record.
     pub failures: u32,
+}
+
+/// The attributes of a span that plans ask for, in their order.
+pub struct Attributes<'py> {
+    pub keys: Vec<Bound<'py, PyAny>>,
+    pub values: Vec<Bound<'py, PyAny>>,
+}
+
+impl<'py> Attributes<'py> {
+    /// Those that a plan takes.
+    pub fn of(&self, plan: &Plan) -> Vec<Bound<'py, PyAny>> {
+        let positions = plan.positions().iter();
+        positions
+            .filter_map(|position| self.values.get(*position).cloned())
+            .collect()
+    }
 }
 
 /// What is protected by the GIL.
@@ -62,23 +86,21 @@ impl Guarded {
     }
 }
 
-/// Hash of a shape; none if a key is no exact string, so that nothing is remembered.
-fn hash(scope: &Bound<'_, PyString>, about: [u8; 2], keys: &[dict::Pair]) -> Option<u64> {
+/// Hash of a shape, whose keys are exact strings.
+fn hash(scope: &Bound<'_, PyString>, about: [u8; 2], pairs: &[dict::Pair]) -> u64 {
     // SAFETY: live objects, the GIL is held.
-    let text = |object| unsafe { hash_key(object) };
-    let start = text(scope.as_ptr()).unwrap_or(1) ^ u64::from(u16::from_le_bytes(about)) << 48;
-    keys.iter().try_fold(start, |hash, pair| {
-        Some(
-            (hash ^ text(pair.key)?)
-                .wrapping_mul(0xff51_afd7_ed55_8ccd)
-                .rotate_left(31),
-        )
+    let text = |object| unsafe { hash_key(object) }.unwrap_or(1);
+    let start = text(scope.as_ptr()) ^ u64::from(u16::from_le_bytes(about)) << 48;
+    pairs.iter().fold(start, |hash, pair| {
+        (hash ^ text(pair.key))
+            .wrapping_mul(0xff51_afd7_ed55_8ccd)
+            .rotate_left(31)
     })
 }
 
 impl Shape {
     fn equals(&self, scope: &Bound<'_, PyString>, about: [u8; 2], pairs: &[dict::Pair]) -> bool {
-        // SAFETY: exact strings, as `hash` has made sure of; the GIL is held.
+        // SAFETY: exact strings, as those in `keys` are, or a scope's name; the GIL is held.
         let is_same = |own, other| unsafe { same(own, other) };
         self.about == about
             && self.keys.len() == pairs.len()
@@ -98,6 +120,45 @@ pub struct Taken<'py> {
 }
 
 impl Memory {
+    /// States the keys of the attributes that plans ask for.
+    pub fn know(&mut self, keys: Vec<Py<PyString>>) {
+        for key in keys {
+            // SAFETY: a live object, the GIL is held by who hands them over.
+            if let Some(hash) = unsafe { hash_key(key.as_ptr()) } {
+                self.keys.insert_unique(hash, (hash, key), |(hash, _)| *hash);
+            }
+        }
+    }
+
+    fn knows(&self, key: *mut ffi::PyObject) -> bool {
+        // SAFETY: a live object, the GIL is held; what has a hash is an exact string, and so are the keys.
+        unsafe {
+            hash_key(key).is_some_and(|hash| {
+                let is_it = |known: &(u64, Py<PyString>)| known.0 == hash && same(known.1.as_ptr(), key);
+                self.keys.find(hash, is_it).is_some()
+            })
+        }
+    }
+
+    /// The attributes of a span that plans ask for.
+    pub fn attributes<'py>(&self, attributes: &Bound<'py, PyDict>) -> Attributes<'py> {
+        let py = attributes.py();
+        let mut found = Attributes {
+            keys: Vec::with_capacity(MOST_ATTRIBUTES),
+            values: Vec::with_capacity(MOST_ATTRIBUTES),
+        };
+        self.with_pairs(attributes, |pairs| {
+            for pair in pairs {
+                // SAFETY: live objects, borrowed from the dict a moment ago; the GIL is held.
+                unsafe {
+                    found.keys.push(Bound::from_borrowed_ptr(py, pair.key));
+                    found.values.push(Bound::from_borrowed_ptr(py, pair.value));
+                }
+            }
+        });
+        found
+    }
+
     /// The name of a scope, if it is that of the last span.
     pub fn scope_name<'py>(&self, scope: &Bound<'py, PyAny>) -> Option<Bound<'py, PyString>> {
         let (last, name) = self.scope.as_ref()?;
@@ -116,8 +177,8 @@ impl Memory {
         about: [u8; 2],
         attributes: &Bound<'py, PyDict>,
     ) -> Option<Taken<'py>> {
-        with_pairs(attributes, |pairs| {
-            let hash = hash(scope, about, pairs)?;
+        self.with_pairs(attributes, |pairs| {
+            let hash = hash(scope, about, pairs);
             let is_it = |shape: &Shape| shape.hash == hash && shape.equals(scope, about, pairs);
             let plan = self.shapes.find(hash, is_it)?.plan.clone();
             let positions = plan.positions();
@@ -135,23 +196,23 @@ impl Memory {
         &mut self,
         scope: &Bound<'_, PyString>,
         about: [u8; 2],
-        attributes: &Bound<'_, PyDict>,
-        keys: Vec<Py<PyAny>>,
+        attributes: &Attributes<'_>,
         plan: &Plan,
     ) -> impl Sized {
         let forgotten = (self.shapes.len() >= MOST_SHAPES).then(|| self.forget());
-        with_pairs(attributes, |pairs| {
-            if let Some(hash) = hash(scope, about, pairs) {
-                let shape = Shape {
-                    hash,
-                    scope: scope.clone().unbind(),
-                    about,
-                    keys,
-                    plan: plan.clone(),
-                };
-                self.shapes.insert_unique(hash, shape, |shape| shape.hash);
-            }
-        });
+        let pair = |key: &Bound<'_, PyAny>| dict::Pair {
+            key: key.as_ptr(),
+            value: std::ptr::null_mut(),
+        };
+        let pairs: Vec<dict::Pair> = attributes.keys.iter().map(pair).collect();
+        let shape = Shape {
+            hash: hash(scope, about, &pairs),
+            scope: scope.clone().unbind(),
+            about,
+            keys: attributes.keys.iter().map(|key| key.clone().unbind()).collect(),
+            plan: plan.clone(),
+        };
+        self.shapes.insert_unique(shape.hash, shape, |shape| shape.hash);
         forgotten
     }
 
@@ -159,19 +220,31 @@ impl Memory {
     pub fn forget(&mut self) -> impl Sized {
         std::mem::take(&mut self.shapes)
     }
-}
 
-/// Answers what `look` makes of the pairs of a dict; it runs no Python code.
-fn with_pairs<T>(dict: &Bound<'_, PyDict>, look: impl FnOnce(&[dict::Pair]) -> T) -> T {
-    // SAFETY: an exact dict, as `PyDict::new` and `cast_exact` answer; the GIL is held, and the callers keep the promise.
-    unsafe {
-        if let Some(pairs) = dict::pairs(dict.as_ptr()) {
-            return look(pairs);
+    /// Answers what `look` makes of the pairs of a dict whose keys are known; it runs no Python code.
+    fn with_pairs<T>(&self, dict: &Bound<'_, PyDict>, look: impl FnOnce(&[dict::Pair]) -> T) -> T {
+        let none = dict::Pair {
+            key: std::ptr::null_mut(),
+            value: std::ptr::null_mut(),
+        };
+        let (mut found, mut count) = ([none; MOST_ATTRIBUTES], 0);
+        let mut take = |pair: dict::Pair| {
+            if count < MOST_ATTRIBUTES && self.knows(pair.key) {
+                found[count] = pair;
+                count += 1;
+            }
+        };
+        // SAFETY: an exact dict, as `PyDict::new` and `cast_exact` answer; the GIL is held, and the callers keep the promise.
+        unsafe {
+            if let Some(pairs) = dict::pairs(dict.as_ptr()) {
+                pairs.iter().copied().for_each(take);
+            } else {
+                let mut position = 0;
+                while let Some(pair) = dict::next(dict.as_ptr(), &mut position) {
+                    take(pair);
+                }
+            }
         }
-        let (mut position, mut all) = (0, Vec::with_capacity(dict::len(dict.as_ptr())));
-        while let Some(pair) = dict::next(dict.as_ptr(), &mut position) {
-            all.push(pair);
-        }
-        look(&all)
+        look(&found[..count])
     }
 }
