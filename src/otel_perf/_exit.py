@@ -66,7 +66,7 @@ def take(provider: Any) -> None:
     """Takes a provider over from its own exit handler. Its ``shutdown`` and ``force_flush`` stay as they are.
 
     Args:
-        provider: One of the SDK's, or derived from it. One without an exit handler is left alone.
+        provider: One of the SDK's, or derived from it, with its parts. One without an exit handler is left alone.
     """
     # Who was shut down is not kept alive, as the SDK has it.
     _providers[:] = filter(_handler, _providers)
@@ -74,6 +74,8 @@ def take(provider: Any) -> None:
     if handler is not None:
         atexit.unregister(handler)
         _providers.append(provider)
+        for one in _senders(provider):
+            _green.wake_natively(one.thread, *one.event)
 
 
 def _handler(provider: Any) -> Any:
@@ -115,6 +117,7 @@ class _Batches:
         self._batches = processor._batch_processor
         self.is_open = not self._batches._shutdown
         self.thread: Thread = self._batches._worker_thread
+        self.event = (self._batches, "_worker_awaken")
 
     def ask(self, seconds: float) -> None:
         """Lets the thread send all that is queued, and end."""
@@ -141,6 +144,7 @@ class _Reader:
         self._reader = reader
         self.is_open = not reader._shutdown
         self.thread: Thread | None = reader._daemon_thread
+        self.event = (reader, "_shutdown_event")
 
     def ask(self, seconds: float) -> None:
         """Lets the thread collect and send once more, and end."""
@@ -195,13 +199,9 @@ class _Ending:
         self._begin = monotonic()
         self._threads: list[_Batches | _Reader] = []
         self._others: list[Any] = []
-        for signal, part, is_stock in (found for provider in providers for found in _parts(provider)):
-            if is_stock:
-                sending = (_Reader if signal == "metrics" else _Batches)(signal, part)
-                if sending.is_open:
-                    self._threads.append(sending)
-            else:
-                self._others.append(part)
+        for provider in providers:
+            self._threads.extend(one for one in _senders(provider) if one.is_open)
+            self._others.extend(part for _, part, is_stock in _parts(provider) if not is_stock)
 
     def run(self) -> None:
         """Asks all, waits for all, closes all."""
@@ -253,6 +253,13 @@ def _parts(provider: Any) -> Iterator[tuple[str, Any, bool]]:
         for part in several if isinstance(several, (tuple, list)) else ():
             # Whoever has a shutdown of his own does more in it.
             yield signal, part, kind is not None and isinstance(part, kind) and type(part).shutdown is kind.shutdown
+
+
+def _senders(provider: Any) -> Iterator[_Batches | _Reader]:
+    """The parts that have a thread."""
+    for signal, part, is_stock in _parts(provider):
+        if is_stock:
+            yield _Reader(signal, part) if signal == "metrics" else _Batches(signal, part)
 
 
 def _forget_parts(provider: Any) -> None:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
-from _thread import RLock
-from typing import Any
+from _queue import Empty, SimpleQueue
+from _thread import RLock, get_ident
+from importlib.util import find_spec
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threading import Thread
 
 # Both have been replaced by then, and the native one is wanted.
 _RLock = RLock
+_get_ident = get_ident
 
 
 def make_ready(event: Any) -> None:  # noqa: ARG001 - the signature is gevent's.
@@ -32,10 +39,71 @@ def log_natively() -> None:
     A green lock wakes who waits for it by the event loop of the thread that gives it back. Where that is another thread, which may just have ended, nobody
     is woken. A native lock lets a thread in again whichever of its greenlets has it, so that it cannot stop greenlets.
     """
-    patcher = sys.modules.get("eventlet.patcher")
-    if patcher is None or not patcher.is_monkey_patched("thread"):
+    if not _eventlet_has_patched():
         return
     for reference in tuple(logging._handlerList):  # type: ignore[attr-defined]
         handler = reference() if callable(reference) else reference
         if getattr(handler, "lock", None) is not None:
             handler.lock = _RLock()
+
+
+def wake_natively(thread: Thread | None, holder: Any, name: str) -> None:
+    """Lets a thread be woken whatever eventlet replaces later.
+
+    A thread that was started before waits for its event with a green lock from its next wait on, and nobody can wake it from another thread then: it would
+    sleep through the end of the program, and what it has to send then would be lost.
+
+    Args:
+        thread: The only thread that waits for the event; nothing is done if there is none.
+        holder: What has the event, and reads it anew for each wait.
+        name: Name of the attribute.
+    """
+    if thread is None or _eventlet_has_patched() or not find_spec("eventlet"):
+        return
+    event = getattr(holder, name)
+    if type(event) is Event:
+        setattr(holder, name, _NativeEvent(thread, event))
+
+
+def _eventlet_has_patched() -> bool:
+    patcher = sys.modules.get("eventlet.patcher")
+    return patcher is not None and bool(patcher.is_monkey_patched("thread"))
+
+
+class _NativeEvent(Event):
+    """An event for which one thread waits in the kernel, also where locks are green.
+
+    Args:
+        thread: That thread. Any other one waits as for each event, for example the green thread that stands for it in a forked child.
+        before: The event that the thread may still be waiting for.
+    """
+
+    def __init__(self, thread: Thread, before: Event) -> None:
+        super().__init__()
+        self._ident = thread.ident
+        self._before = before
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        super().set()
+        self._before.set()
+        self._wakes.put(None)
+
+    def clear(self) -> None:
+        super().clear()
+        while self._is_woken(0):
+            pass
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if _get_ident() != self._ident:
+            return super().wait(timeout)
+        if not self.is_set():
+            self._is_woken(timeout)
+        return self.is_set()
+
+    def _is_woken(self, timeout: float | None) -> bool:
+        try:
+            self._wakes.get(timeout=timeout and max(timeout, 0))
+        except Empty:
+            return False
+        return True

@@ -55,9 +55,9 @@ class LazyLoggerProvider(api.LoggerProvider):
                 self._made = LoggerProvider(
                     resource=self._log_resource, _logger_configurator=_components.scope_configurator("logger")
                 )
-                _exit.take(self._made)
                 for name in self._exporters:
                     self._add_exporter(self._made, name)
+                _exit.take(self._made)
             return self._made
 
     def _add_exporter(self, provider: LoggerProvider, name: str) -> None:

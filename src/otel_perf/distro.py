@@ -248,7 +248,6 @@ class _Parts:
             resource=self._resource,
             _tracer_configurator=self._kwargs.get("tracer_configurator") or _components.scope_configurator("tracer"),
         )
-        _exit.take(provider)
         _measure_spans(self._settings, provider)
         trace.set_tracer_provider(provider)
         for processor in self._kwargs.get("span_processors") or ():
@@ -260,6 +259,7 @@ class _Parts:
             processor = self._kwargs.get("export_span_processor") or BatchSpanProcessor
             for exporter in exporters:
                 provider.add_span_processor(processor(exporter))
+        _exit.take(provider)
 
     def logs(self) -> None:
         """Sets the SDK's logger provider; it is made when somebody first asks for it, unless something is asked for that cannot wait."""

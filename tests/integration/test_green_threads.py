@@ -78,6 +78,7 @@ def test_periodic_export_goes_on_and_ends_with_the_program(how: str, protocol: s
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             # Not so often that it exports while the program still patches.
             "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+            "OTEL_BSP_SCHEDULE_DELAY": "500",
         }
         running = pool.submit(program, how, str(file), **env)
         try:
@@ -88,10 +89,11 @@ def test_periodic_export_goes_on_and_ends_with_the_program(how: str, protocol: s
 
         assert (done.code, done.out.splitlines()[-1]) == (0, "seen"), done.err
         last = receiver.points()
-        assert last["app", "c", frozenset()].as_int == RECORDED
-        assert last["app", "h", frozenset()].count == RECORDED
+        assert last["app", "c", frozenset()].as_int == 2 * RECORDED
+        assert last["app", "h", frozenset()].count == 2 * RECORDED
         scopes = [s for request in receiver.spans for r in request.resource_spans for s in r.scope_spans]
-        assert sum(len(scope.spans) for scope in scopes) == 20
+        assert sum(len(scope.spans) for scope in scopes) == 40
+        assert "Given up" not in done.err
 
 
 @pytest.mark.parametrize("what", ["never accepts", "silent after accept", "closed port"])

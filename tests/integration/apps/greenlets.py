@@ -126,5 +126,6 @@ elif sys.argv[2] == "collect":
     print("\n".join(all_of(collect, 3)))
 else:
     print(wait())
+    all_of(record, GREENLETS)
     if sys.argv[3:]:
         lock_log()
