@@ -164,6 +164,20 @@ class Segment:
     def is_observed(self) -> bool:
         """Whether another process is an observer of the segment. Some 60 system calls."""
 
+    def join(self) -> bool:
+        """Joins as a worker that has attached.
+
+        Returns:
+            Whether the segment is in use. If not, its last process has it no longer read, and removes it.
+        """
+
+    def end(self) -> bool:
+        """Keeps others from joining from now on, for an observer that is about to collect for the last time.
+
+        Returns:
+            Whether that was done; it is not while workers of other processes live. Some 120 system calls.
+        """
+
     def others(self) -> list[int]:
         """Lanes of the workers of other processes that live. Some 60 system calls, 30 microseconds."""
 

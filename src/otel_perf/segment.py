@@ -205,7 +205,7 @@ def _attach_named(settings: Settings) -> Segment | None:
     except SegmentError as error:
         _logger.warning("%s=%s: %s; using a segment of its own", OTEL_PERF_SEGMENT, settings.segment_path, error)
         return None
-    if segment.service_name != settings.service_name:
+    if segment.service_name != settings.service_name or not segment.join():
         return None
     return segment
 

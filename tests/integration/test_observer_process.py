@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,28 @@ def test_a_program_that_replaces_itself_is_observed() -> None:
         receiver.wait_for(
             lambda: any(points.get(COUNT) and points[COUNT].as_int in (3, 4) for points in _all(receiver))
         )
+
+
+def test_a_program_that_starts_during_the_last_export_is_observed() -> None:
+    """It does not join the segment that nobody reads any more: it has one of its own, and what it records arrives although it ends at once."""
+    is_over = threading.Event()
+    with RECEIVERS["grpc"]() as receiver, application("lives", **to(receiver, "grpc")) as first:
+        keep = receiver.take
+
+        def take(into: list[Any], request: Any) -> None:
+            keep(into, request)
+            is_over.wait(20)
+
+        receiver.take = take  # type: ignore[method-assign]
+        first.end()
+        receiver.wait_for(lambda: ended(receiver, "exit"))
+        with application("lives", OTEL_PERF_SEGMENT=first.segment, **to(receiver, "grpc")) as second:
+            assert second.segment != first.segment
+            assert second.end() == ""
+            is_over.set()
+            receiver.wait_for(lambda: len(receiver.requests) == 2 and ended(receiver, "exit"))
+
+        assert [points[COUNT].as_int for points in _all(receiver)] == [3, 3]
 
 
 def _all(receiver: Receiver) -> list[dict[Any, Any]]:

@@ -64,6 +64,8 @@ pub mod header {
     pub const SERVICE_LEN: usize = 36;
     /// `u32` number of the window, see [`crate::exemplar`]. In a line that is hardly ever written, because every recording reads it.
     pub const WINDOW: usize = 40;
+    /// `u32` 1 once the last process has ended the segment, see [`crate::workers::Workers::end`].
+    pub const ENDED: usize = 44;
     /// `u64` number of sets and first line of the exemplars, see [`crate::exemplar`].
     pub const EXEMPLARS: usize = 48;
     /// `u64` number of records and first line of the span table, see [`crate::spans`].

@@ -70,9 +70,10 @@ fn give_back(mapping: &Mapping, geometry: &Geometry) {
         locks: mapping.lock_file(),
     };
     let lane = mapping.lane();
-    let is_used = mapping.is_kept() || workers.has_others(lane.unwrap_or(NO_LANE));
-    if let (Some(path), false) = (mapping.path(), is_used) {
-        let _ = std::fs::remove_file(path);
+    if let Some(path) = mapping.path() {
+        if workers.end(|workers| mapping.is_kept() || workers.has_others(lane.unwrap_or(NO_LANE))) {
+            let _ = std::fs::remove_file(path);
+        }
     }
     if let Some(lane) = lane {
         mapping.set_lane(None);
@@ -316,6 +317,28 @@ impl Segment {
     /// Makes this process an observer, which has a lane and is no worker, unless it has joined as a worker before.
     pub fn observe(&self) {
         self.mapping.lane_or_join(|| self.workers().join_to_observe());
+    }
+
+    /// Joins as a worker that attaches. False if the segment has ended: its last process is about to remove it and reads it no more.
+    pub fn join(&self) -> bool {
+        if self.workers().has_ended() {
+            // Without a lane: what its last owner held may just be collected for the last time.
+            return false;
+        }
+        let lane = self.lane();
+        if !self.workers().has_ended() {
+            return true;
+        }
+        self.mapping.set_lane(None);
+        fork::forget();
+        self.workers().leave(lane);
+        false
+    }
+
+    /// Ends the segment, for an observer that exports for the last time, unless workers live.
+    pub fn end(&self) -> bool {
+        self.workers()
+            .end(|workers| !workers.others(self.joined_lane()).is_empty())
     }
 
     /// Lanes of the workers of other processes that live.

@@ -5,7 +5,7 @@
 //! An observer, a process that only reads and exports, holds a slot too, for what it records of itself; its slot is `OBSERVING`.
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::clock::unix_ns;
@@ -214,6 +214,32 @@ impl<'a> Workers<'a> {
     pub fn others(&self, own: usize) -> Vec<usize> {
         let others = (1..WORKERS).filter(|lane| *lane != own);
         others.filter(|lane| self.is_alive(*lane, own)).collect()
+    }
+
+    /// Ends the segment for those that would still attach, unless it is used: whoever finds it ended makes one of its own. `is_used` sees all that have
+    /// joined before. Who joins takes a lane first and looks for the end then, who ends it says so first and looks at the lanes then, so that one
+    /// of them sees the other.
+    pub fn end(&self, is_used: impl Fn(&Self) -> bool) -> bool {
+        let Some(ended) = self.tables.region.u32(header::ENDED) else {
+            return true;
+        };
+        if is_used(self) {
+            return false;
+        }
+        ended.store(1, SeqCst);
+        if is_used(self) {
+            ended.store(0, SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// Whether the segment has ended; to be asked after a lane was taken.
+    pub fn has_ended(&self) -> bool {
+        self.tables
+            .region
+            .u32(header::ENDED)
+            .is_some_and(|ended| ended.load(SeqCst) != 0)
     }
 
     /// Whether another process observes.

@@ -269,3 +269,17 @@ fn a_process_that_is_barred_from_leading_leaves_it_to_others() {
     segment.bar_leading(false);
     assert!(!segment.lead(), "another process leads");
 }
+
+#[test]
+fn a_segment_ends_only_without_workers_and_nobody_joins_it_then() {
+    let _alone = alone();
+    let segment = private_segment(1 << 20);
+    let [child] = workers(&segment, |_| assert!(segment.join()));
+    assert!(!segment.end(), "a worker lives");
+    assert!(!segment.workers().has_ended());
+    drop(child);
+    assert!(segment.end());
+
+    Forked::start(|| assert!(!segment.join())).join();
+    assert_eq!(segment.others(), []);
+}

@@ -294,6 +294,14 @@ impl Segment {
         self.inner.workers().is_observed(self.inner.joined_lane())
     }
 
+    fn join(&self) -> bool {
+        self.inner.join()
+    }
+
+    fn end(&self) -> bool {
+        self.inner.end()
+    }
+
     fn others(&self) -> Vec<usize> {
         self.inner.others()
     }

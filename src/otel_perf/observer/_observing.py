@@ -229,7 +229,7 @@ class Observation:
             else:
                 unseen += 1
                 # Somebody who is no worker may still have the other end of the channel.
-                if self._over.is_set() or unseen >= _UNSEEN_MAX:
+                if (self._over.is_set() or unseen >= _UNSEEN_MAX) and self.segment.end():
                     return last
             if self._over.is_set():
                 sleep(_LOOK_S)
