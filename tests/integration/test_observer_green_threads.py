@@ -49,8 +49,8 @@ def test_greenlets_are_counted_and_their_callbacks_asked(how: str, tmp_path: Pat
         assert (done.code, done.out.splitlines()[-1]) == (0, "seen"), done.err
         ended = ("otel_perf.observer", "otel_perf.application.ended", frozenset({("reason", "exit")}))
         receiver.wait_for(lambda: ended in receiver.points())
-        assert receiver.points()["app", "c", frozenset()].as_int == RECORDED
-        assert receiver.points()["app", "h", frozenset()].count == RECORDED
+        assert receiver.points()["app", "c", frozenset()].as_int == 2 * RECORDED
+        assert receiver.points()["app", "h", frozenset()].count == 2 * RECORDED
         until(lambda: not observers(segment))
 
 
