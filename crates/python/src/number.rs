@@ -118,40 +118,54 @@ pub fn refused(amount: Number, accepts: Accepts) -> Option<Drop> {
     }
 }
 
-/// Most digits of an integer of 128 bits.
-const WIDE_DIGITS: usize = 5;
-
-/// Value of an integer of at most 128 bits that is not negative, such as ids and times, read where it lies: for a fifth of a conversion.
-pub fn wide(object: &Bound<'_, PyAny>) -> Option<u128> {
-    if !object.is_instance_of::<PyInt>() {
-        return None;
-    }
-    // SAFETY: an integer, or an object of a subclass, which begins like one. Its head states how many digits follow, and those are read.
+/// The digits of an integer that is not negative, of 30 bits and the lowest first, and how many they are.
+///
+/// # Safety
+/// An integer that lives, the GIL is held.
+#[inline]
+unsafe fn digits(object: Object) -> Option<(*const u32, usize)> {
+    // SAFETY: an integer, or an object of a subclass, which begins like one.
     unsafe {
-        let long = object.as_ptr().cast::<LongHead>();
+        let long = object.cast::<LongHead>();
         #[cfg(Py_3_12)]
         let (count, is_negative) = ((*long).tag >> 3, (*long).tag & 3 == 2);
         #[cfg(not(Py_3_12))]
         let (count, is_negative) = ((*long).base.ob_size.unsigned_abs(), (*long).base.ob_size < 0);
-        if is_negative || count > WIDE_DIGITS {
-            return None;
+        (!is_negative).then_some((&raw const (*long).digit, count))
+    }
+}
+
+/// Value of an integer of at most 128 bits that is not negative, such as ids and times, read where it lies: for a fifth of a conversion.
+pub fn wide(object: &Bound<'_, PyAny>) -> Option<u128> {
+    // SAFETY: a live object, of which no more digits are read than its head states.
+    unsafe {
+        let (digit, count) = digits(object.cast::<PyInt>().ok()?.as_ptr())?;
+        if count != 5 {
+            // Nearly no trace id has fewer.
+            let shorter = |value, index| value << 30 | u128::from(*digit.add(index));
+            return (count < 5).then(|| (0..count).rev().fold(0, shorter));
         }
-        let digits = std::slice::from_raw_parts(&raw const (*long).digit, count);
-        let last = digits.last().copied().unwrap_or(0);
+        let [first, second, third, fourth, fifth] = *digit.cast::<[u32; 5]>();
+        let low = u64::from(first) | u64::from(second) << 30 | u64::from(third) << 60;
+        let high = u64::from(third) >> 4 | u64::from(fourth) << 26 | u64::from(fifth) << 56;
         // Of the fifth digit eight bits are left.
-        if count == WIDE_DIGITS && last >> 8 != 0 {
-            return None;
-        }
-        Some(
-            digits
-                .iter()
-                .rev()
-                .fold(0, |value, digit| value << 30 | u128::from(*digit)),
-        )
+        (fifth >> 8 == 0).then_some(u128::from(high) << 64 | u128::from(low))
     }
 }
 
 /// As [`wide`], of at most 64 bits.
+#[inline]
 pub fn narrow(object: &Bound<'_, PyAny>) -> Option<u64> {
-    wide(object).and_then(|value| u64::try_from(value).ok())
+    // SAFETY: as above.
+    unsafe {
+        let (digit, count) = digits(object.cast::<PyInt>().ok()?.as_ptr())?;
+        let at = |index| u64::from(*digit.add(index));
+        match count {
+            3 => (at(2) >> 4 == 0).then(|| at(0) | at(1) << 30 | at(2) << 60),
+            2 => Some(at(0) | at(1) << 30),
+            1 => Some(at(0)),
+            0 => Some(0),
+            _ => None,
+        }
+    }
 }
