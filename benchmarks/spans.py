@@ -2,14 +2,14 @@
 
 Run as ``python -m benchmarks.spans [--rounds N] [--json PATH]``. *The processor*: `on_start` and `on_end` of one span of a Redis client with six
 attributes, called one after the other, beside a processor in Python whose methods do nothing. *The sampler*: what a sampler that drops all spans
-answers, asked alone and through `RecordAllSampler`. *Spans*: begun with six attributes and ended, sampled and not, with the SDK alone and with both of ours. *Many*: how many of
-10,000 running spans the table shows, what it takes, and what was counted.
+answers, asked alone and through `RecordAllSampler`. *Spans*: begun with six attributes and ended, sampled and not, with the SDK alone and measured by us; those that are not sampled
+both as `measure_all_spans` has them measured, and recorded by the SDK for `RecordAllSampler` alone. *Many*: how many of 10,000 running spans the table shows, what it takes, and
+what was counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -19,11 +19,12 @@ from opentelemetry.trace import SpanKind
 
 from benchmarks import machine
 from benchmarks.harness import ROUNDS_DEFAULT, ROUNDS_MIN, Statement, at_least, measure
-from otel_perf import MeterProvider, RecordAllSampler, SpanMetricsProcessor, active_spans
+from otel_perf import MeterProvider, RecordAllSampler, SpanMetricsProcessor, active_spans, measure_all_spans
 
 MANY = 10_000
 PROCESSOR_TARGET_NS = 500
 SAMPLER_TARGET_NS = 200
+UNSAMPLED_TARGET_NS = 200
 SHARE_TARGET = 0.125
 ATTRIBUTES: dict[str, Any] = {
     "db.system": "redis",
@@ -33,6 +34,7 @@ ATTRIBUTES: dict[str, Any] = {
     "net.peer.port": 6379,
     "db.redis.args_length": 2,
 }
+STOCK, OURS, RECORDED = "stock", "otel_perf", "recorded by the SDK"
 METRIC = "db.client.operation.duration"
 
 
@@ -51,15 +53,17 @@ class Provided:
 
     Args:
         sampler: Who decides.
-        measures: Whether spans are measured.
+        how: `STOCK` if nobody measures spans, `OURS` if all are measured, `RECORDED` if the SDK records all for that.
     """
 
-    def __init__(self, sampler: Sampler, *, measures: bool) -> None:
+    def __init__(self, sampler: Sampler, how: str) -> None:
         self.reader = InMemoryMetricReader()
         self.meters = MeterProvider([self.reader], shutdown_on_exit=False)
-        self.tracers = TracerProvider(RecordAllSampler(sampler) if measures else sampler, shutdown_on_exit=False)
+        self.tracers = TracerProvider(RecordAllSampler(sampler) if how == RECORDED else sampler, shutdown_on_exit=False)
         self.processor = SpanMetricsProcessor(self.meters)
-        if measures:
+        if how == OURS:
+            measure_all_spans(self.tracers, self.processor)
+        elif how == RECORDED:
             self.tracers.add_span_processor(self.processor)
         self.tracer = self.tracers.get_tracer("benchmark")
 
@@ -79,7 +83,7 @@ class Provided:
 
 
 def _processor_statements() -> list[Statement]:
-    provided = Provided(ALWAYS_ON, measures=False)
+    provided = Provided(ALWAYS_ON, STOCK)
     span: Any = provided.tracer.start_span("GET", kind=SpanKind.CLIENT, attributes=ATTRIBUTES)
     span.end()
     readable = span._readable_span()
@@ -117,14 +121,15 @@ def _sampler_statements() -> list[Statement]:
 
 def _span_statements() -> list[Statement]:
     statements = []
-    for sampled, measures in itertools.product((True, False), (False, True)):
-        provided = Provided(ALWAYS_ON if sampled else ALWAYS_OFF, measures=measures)
+    cases = [(True, STOCK), (True, OURS), (False, STOCK), (False, OURS), (False, RECORDED)]
+    for sampled, how in cases:
+        provided = Provided(ALWAYS_ON if sampled else ALWAYS_OFF, how)
         statements.append(
             Statement(
                 "start_span('GET', None, kind, attributes).end()",
                 {"start_span": provided.tracer.start_span, "kind": SpanKind.CLIENT, "attributes": ATTRIBUTES},
-                provided.arrived if measures else None,
-                {"part": "sampled" if sampled else "not sampled", "variant": "otel_perf" if measures else "stock"},
+                None if how == STOCK else provided.arrived,
+                {"part": "sampled" if sampled else "not sampled", "variant": how},
             )
         )
     return statements
@@ -132,7 +137,7 @@ def _span_statements() -> list[Statement]:
 
 def many() -> dict[str, Any]:
     """What becomes of so many spans that run at once."""
-    provided = Provided(ALWAYS_ON, measures=True)
+    provided = Provided(ALWAYS_ON, OURS)
     spans = [provided.tracer.start_span("GET", kind=SpanKind.CLIENT, attributes=ATTRIBUTES) for _ in range(MANY)]
     segment = provided.meters.segment
     shown = len(active_spans(segment))
@@ -164,12 +169,18 @@ def main() -> None:
         for one, result in zip(statements, results, strict=True)
     ]
     ns = {(case["part"], case["variant"]): case["ns"] for case in cases}
+    unsampled = ns["not sampled", OURS] - ns["not sampled", STOCK]
     added = ns["sampler", "RecordAllSampler(ALWAYS_OFF)"] - ns["sampler", "ALWAYS_OFF"]
     table = many()
     taken = round(table["table_bytes"] / table["segment_bytes"], 4)
     targets = [
         ("on_start and on_end with six attributes, ns", ns["processor", "SpanMetricsProcessor"], PROCESSOR_TARGET_NS),
         ("what RecordAllSampler adds to a sampler's answer, ns", round(added, 1), SAMPLER_TARGET_NS),
+        (
+            "what measuring adds to a span that is not sampled, from begin to end, ns",
+            round(unsampled, 1),
+            UNSAMPLED_TARGET_NS,
+        ),
         (f"share of the segment that {MANY:,} running spans take", taken, SHARE_TARGET),
     ]
     figures = [

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from otel_perf.metrics import MeterProvider, memory_usage
     from otel_perf.observer import Observer, Percentiles, Snapshot, ewma, percentiles, snapshot
     from otel_perf.segment import HistogramSeries, HistogramSnapshot, Segment, SegmentError, find
-    from otel_perf.trace import RecordAllSampler, SpanMetricsProcessor, active_spans, slowest_spans
+    from otel_perf.trace import (
+        RecordAllSampler,
+        SpanMetricsProcessor,
+        active_spans,
+        measure_all_spans,
+        slowest_spans,
+    )
 
 __all__ = [
     "HistogramSeries",
@@ -31,6 +37,7 @@ __all__ = [
     "configure",
     "ewma",
     "find",
+    "measure_all_spans",
     "memory_usage",
     "percentiles",
     "slowest_spans",
@@ -52,6 +59,7 @@ _HOMES = {
     "configure": "otel_perf.distro",
     "ewma": "otel_perf.observer",
     "find": "otel_perf.segment",
+    "measure_all_spans": "otel_perf.trace",
     "memory_usage": "otel_perf.metrics",
     "percentiles": "otel_perf.observer",
     "slowest_spans": "otel_perf.trace",

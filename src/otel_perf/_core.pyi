@@ -7,7 +7,9 @@ from typing import Any, Final, final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.util.types import Attributes
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status
+from opentelemetry.util.types import AnyValue, Attributes
+from typing_extensions import Self, disjoint_base
 
 LAYOUT_VERSION: Final[int]
 """Version of the segment's layout; processes share a segment only if theirs are equal."""
@@ -775,6 +777,124 @@ class SpanRecorder:
 
     def forget(self) -> None:
         """Has the planner asked anew."""
+
+@disjoint_base
+class UnsampledSpan:
+    """What native code knows of a span that its sampler dropped; `otel_perf.trace.UnsampledSpan` is the whole.
+
+    Args:
+        starter: What begins the tracer's spans. An object that it did not make itself is no span.
+    """
+
+    def __new__(cls, starter: SpanStarter) -> Self: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> SpanKind: ...
+    @property
+    def context(self) -> SpanContext: ...
+    @property
+    def parent(self) -> SpanContext | None: ...
+    @property
+    def attributes(self) -> Mapping[str, AnyValue]: ...
+    @property
+    def start_time(self) -> int:
+        """Nanoseconds since the epoch."""
+
+    @property
+    def end_time(self) -> int | None:
+        """Nanoseconds since the epoch; None as long as it runs."""
+
+    @property
+    def _links(self) -> Sequence[Link] | None: ...
+    @property
+    def _record_exception(self) -> bool: ...
+    @property
+    def _set_status_on_exception(self) -> bool: ...
+    @property
+    def _status(self) -> Status | None: ...
+    @property
+    def _tracer(self) -> Any: ...
+    def _keep_status(self, status: Status, number: int) -> None:
+        """Takes a status, and its number in OTLP."""
+
+    def get_span_context(self) -> SpanContext:
+        """Its ids and flags; the object is made when it is first asked for."""
+
+    def is_recording(self) -> bool:
+        """Whether it has not ended."""
+
+    def update_name(self, name: str) -> None:
+        """Gives it another name."""
+
+    def set_attribute(self, key: str, value: AnyValue) -> None:
+        """Sets an attribute, within the limits of the tracer."""
+
+    def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
+        """Sets several attributes."""
+
+    def end(self, end_time: int | None = None) -> None:
+        """Measures it, and takes it out of those that run.
+
+        Args:
+            end_time: Nanoseconds since the epoch; now if it is not given.
+        """
+
+@final
+class SpanStarter:
+    """How a tracer begins spans when all are measured: those that its sampler drops natively, the others as the SDK does.
+
+    A tracer that is disabled, or whose `sampler` or `id_generator` is another one by now, and arguments that are not usual, are left to the SDK.
+
+    Args:
+        tracer: Tracer of the SDK, whose method takes over.
+        recorder: What measures spans.
+        scope: Name of the tracer's instrumentation scope.
+        should_sample: What the sampler is asked by.
+        most_attributes: Most attributes of a span; as many as there are if it is None.
+        longest: Most characters of a text among them; all if it is None.
+        metrics: What the tracer counts spans with; None if it does not.
+    """
+
+    def __new__(
+        cls,
+        tracer: Any,
+        recorder: SpanRecorder,
+        scope: str,
+        should_sample: Callable[..., Any],
+        most_attributes: int | None = None,
+        longest: int | None = None,
+        metrics: Any = None,
+    ) -> SpanStarter: ...
+    def start_span(self, name: str, *args: Any, **kwargs: Any) -> Span:
+        """See `opentelemetry.trace.Tracer`."""
+
+def set_unsampled(
+    span_class: type[UnsampledSpan],
+    api_span: type,
+    span_context_class: type,
+    internal: SpanKind,
+    drop: Any,
+    make_context: Callable[[int, int, bool, Any], SpanContext],
+    record: Callable[..., Span],
+    set_item: Callable[[Any, dict[str, Any], Any, Any], None],
+    set_items: Callable[[Any, dict[str, Any], Any], None],
+    warn: Callable[[str], None],
+) -> None:
+    """States once what Python does for spans that are not sampled.
+
+    Args:
+        span_class: Their class.
+        api_span: The API's class of spans.
+        span_context_class: The API's class of span contexts.
+        internal: Kind of spans that are begun without one.
+        drop: The decision to drop a span.
+        make_context: Makes a span context of trace id, span id, whether the trace id is random, and trace state.
+        record: Makes the span of a sampler that does not drop it.
+        set_item: Sets an attribute of a tracer's span that has to be cleaned.
+        set_items: Sets several.
+        warn: Logs what was done to a span that has ended.
+    """
 
 @final
 class Noop:

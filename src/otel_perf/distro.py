@@ -149,11 +149,13 @@ def _measure_spans(settings: Settings, provider: TracerProvider) -> None:
     """Has all spans of a provider measured, as the settings say."""
     if settings.span_metrics == "off":
         return
-    from otel_perf.trace import RecordAllSampler, SpanMetricsProcessor  # noqa: PLC0415 - only who measures spans pays for it.
+    from otel_perf.trace import SpanMetricsProcessor, measure_all_spans  # noqa: PLC0415 - only who measures spans pays for it.
 
-    provider.add_span_processor(SpanMetricsProcessor(shown_attributes=settings.span_attributes))
-    if settings.span_metrics == "all" and not isinstance(provider.sampler, RecordAllSampler):
-        provider.sampler = RecordAllSampler(provider.sampler)
+    processor = SpanMetricsProcessor(shown_attributes=settings.span_attributes)
+    if settings.span_metrics == "all":
+        measure_all_spans(provider, processor)
+    else:
+        provider.add_span_processor(processor)
 
 
 class _Parts:

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
-from otel_perf import MeterProvider, SpanMetricsProcessor
+from otel_perf import MeterProvider, SpanMetricsProcessor, measure_all_spans
 
 MS = 1_000_000
 """A millisecond in nanoseconds."""
@@ -24,17 +24,21 @@ class Spanned:
 
     Args:
         sampler: Sampler of the tracer provider.
+        natively: Whether the spans that the sampler drops are measured without being recorded.
         **arguments: Further arguments of the processor.
     """
 
-    def __init__(self, sampler: Sampler = ALWAYS_ON, **arguments: Any) -> None:
+    def __init__(self, sampler: Sampler = ALWAYS_ON, *, natively: bool = False, **arguments: Any) -> None:
         resource = Resource({"service.name": "shop"})
         self.reader = InMemoryMetricReader()
         self.meters = MeterProvider([self.reader], resource, shutdown_on_exit=False)
         self.processor = SpanMetricsProcessor(self.meters, **arguments)
         self.exporter = InMemorySpanExporter()
         self.tracers = TracerProvider(sampler, resource, shutdown_on_exit=False)
-        self.tracers.add_span_processor(self.processor)
+        if natively:
+            measure_all_spans(self.tracers, self.processor)
+        else:
+            self.tracers.add_span_processor(self.processor)
         self.tracers.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     @property

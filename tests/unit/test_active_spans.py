@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import SpanKind
 
 from otel_perf import RecordAllSampler, Segment, active_spans, slowest_spans
@@ -24,9 +24,17 @@ from tests.unit.spanned import MS, Spanned, spanned
 
 
 @pytest.fixture
-def made() -> Iterator[Spanned]:
+def sampled() -> Iterator[Spanned]:
     """Providers whose processor shows two attributes."""
     with spanned(shown_attributes=("route", "size")) as made:
+        yield made
+
+
+@pytest.fixture(params=[True, False], ids=["sampled", "dropped"])
+def made(request: pytest.FixtureRequest) -> Iterator[Spanned]:
+    """The same, of spans of the SDK and of those that the sampler drops."""
+    sampler = ALWAYS_ON if request.param else ALWAYS_OFF
+    with spanned(sampler, natively=not request.param, shown_attributes=("route", "size")) as made:
         yield made
 
 
@@ -272,13 +280,13 @@ def test_the_slowest_spans_of_each_name_are_kept_with_their_bucket(made: Spanned
     assert slowest_spans(made.segment, "another") == [first]
 
 
-def test_exemplars_name_the_span_that_was_measured(made: Spanned) -> None:
+def test_exemplars_name_the_span_that_was_measured(sampled: Spanned) -> None:
     """Not the one that is current when it ends, which is its parent."""
-    tracer = made.tracer()
+    tracer = sampled.tracer()
     with tracer.start_as_current_span("outer"), tracer.start_as_current_span("inner", kind=SpanKind.CLIENT) as inner:
         inner.set_attribute("db.system", "redis")
-    (point,) = made.points()["db.client.operation.duration"]
-    (slow,) = slowest_spans(made.segment, "inner")
+    (point,) = sampled.points()["db.client.operation.duration"]
+    (slow,) = slowest_spans(sampled.segment, "inner")
     (exemplar,) = point.exemplars
 
     context = inner.get_span_context()
@@ -295,11 +303,11 @@ def test_a_span_that_is_not_sampled_is_no_exemplar() -> None:
         assert (point.count, list(point.exemplars)) == (1, [])
 
 
-def test_counters_of_spans_have_exemplars_too(made: Spanned) -> None:
+def test_counters_of_spans_have_exemplars_too(sampled: Spanned) -> None:
     """The counter beside the histogram names a span as well."""
-    span = made.tracer().start_span("x")
+    span = sampled.tracer().start_span("x")
     span.end()
-    (point,) = made.points()["traces.span.metrics.calls"]
+    (point,) = sampled.points()["traces.span.metrics.calls"]
 
     assert [exemplar.span_id for exemplar in point.exemplars] == [span.get_span_context().span_id]
 
@@ -320,12 +328,12 @@ class _Hostile:
 
 
 @pytest.mark.parametrize("span", [_Hostile(), None, object(), trace.INVALID_SPAN], ids=lambda span: type(span).__name__)
-def test_nothing_that_is_wrong_with_a_span_reaches_the_program(made: Spanned, span: Any) -> None:
+def test_nothing_that_is_wrong_with_a_span_reaches_the_program(sampled: Spanned, span: Any) -> None:
     """What cannot be read is not measured."""
-    made.processor.on_start(span)
-    made.processor.on_end(span)
+    sampled.processor.on_start(span)
+    sampled.processor.on_end(span)
 
-    assert made.points() == {}
+    assert sampled.points() == {}
 
 
 @pytest.mark.skipif(not (3, 11) <= sys.version_info < (3, 14), reason="other interpreters keep attributes elsewhere")
@@ -334,12 +342,12 @@ def test_attributes_of_spans_are_read_in_place() -> None:
     assert READS_IN_PLACE
 
 
-def test_a_span_with_a_dict_is_read_by_name(made: Spanned) -> None:
+def test_a_span_with_a_dict_is_read_by_name(sampled: Spanned) -> None:
     """Whoever asks for the dict of a span moves its attributes there, and deleting one moves nothing else."""
-    span = made.tracer().start_span("x", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})
+    span = sampled.tracer().start_span("x", kind=SpanKind.CLIENT, attributes={"db.system": "redis"})
     assert vars(span)["_name"] == "x"
     vars(span)["_name"] = "renamed"
     span.end()
 
-    assert made.points()["db.client.operation.duration"][0].count == 1
-    assert slowest_spans(made.segment)[0].name == "renamed"
+    assert sampled.points()["db.client.operation.duration"][0].count == 1
+    assert slowest_spans(sampled.segment)[0].name == "renamed"

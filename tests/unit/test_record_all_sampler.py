@@ -48,9 +48,9 @@ class _Counting(RandomIdGenerator):
         return self._next() << 64 | self._next()
 
 
-def _run(sampler: Sampler, record_all: bool) -> tuple[list[Any], list[dict[str, str]], int]:
+def _run(sampler: Sampler, how: str) -> tuple[list[Any], list[dict[str, str]], int]:
     """What is exported and propagated of 200 traces of three spans each, and how many spans were measured."""
-    with spanned(RecordAllSampler(sampler) if record_all else sampler) as made:
+    with spanned(RecordAllSampler(sampler) if how == "recorded" else sampler, natively=how == "natively") as made:
         made.tracers.id_generator = _Counting()
         tracer = made.tracers.get_tracer("test")
         headers = []
@@ -69,11 +69,12 @@ def _run(sampler: Sampler, record_all: bool) -> tuple[list[Any], list[dict[str, 
         return exported, headers, sum(point.value for point in points)
 
 
+@pytest.mark.parametrize("how", ["recorded", "natively"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_exported_spans_and_headers_are_those_without_it(sampler: str) -> None:
+def test_exported_spans_and_headers_are_those_without_it(sampler: str, how: str) -> None:
     """Ids, flags, parents and headers are the same, and all spans are measured."""
-    exported, headers, measured = _run(SAMPLERS[sampler], record_all=False)
-    found, propagated, all_of_them = _run(SAMPLERS[sampler], record_all=True)
+    exported, headers, measured = _run(SAMPLERS[sampler], "without")
+    found, propagated, all_of_them = _run(SAMPLERS[sampler], how)
 
     assert found == exported
     assert propagated == headers

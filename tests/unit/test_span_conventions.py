@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_perf.trace._conventions import KEYS, Keys, Source, recipe
-from tests.unit.spanned import MS, spanned
+from tests.unit.spanned import MS, Spanned, spanned
+
+Opened = Callable[[], AbstractContextManager[Spanned]]
+
+
+@pytest.fixture(params=[True, False], ids=["sampled", "dropped"])
+def opened(request: pytest.FixtureRequest) -> Opened:
+    """Opens providers whose spans are the SDK's, or dropped by the sampler and measured all the same."""
+    return partial(spanned, ALWAYS_ON if request.param else ALWAYS_OFF, natively=not request.param)
+
 
 CLIENT, SERVER = SpanKind.CLIENT, SpanKind.SERVER
 PRODUCER, CONSUMER, INTERNAL = SpanKind.PRODUCER, SpanKind.CONSUMER, SpanKind.INTERNAL
@@ -241,10 +254,10 @@ CASES: dict[str, tuple[SpanKind, str, dict[str, Any], set[str], dict[str, Any]]]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_span_is_measured_as_its_convention_says(case: str) -> None:
+def test_a_span_is_measured_as_its_convention_says(opened: Opened, case: str) -> None:
     """Each span becomes one measurement of the metrics of its convention, with the new attribute names and nothing else."""
     kind, name, given, metrics, expected = CASES[case]
-    with spanned() as made:
+    with opened() as made:
         for _ in range(3):
             span = made.tracer().start_span(name, kind=kind, attributes=given, start_time=1_000 * MS)
             span.end(1_250 * MS)
@@ -267,10 +280,10 @@ BOUNDARIES = {
 
 
 @pytest.mark.parametrize("metric", BOUNDARIES)
-def test_histograms_have_the_boundaries_of_the_conventions(metric: str) -> None:
+def test_histograms_have_the_boundaries_of_the_conventions(opened: Opened, metric: str) -> None:
     """The advised boundaries are those of the semantic conventions."""
     case = next(case for case in CASES.values() if metric in case[3])
-    with spanned() as made:
+    with opened() as made:
         made.tracer().start_span(case[1], kind=case[0], attributes=case[2]).end()
 
         assert made.points()[metric][0].explicit_bounds == BOUNDARIES[metric]
@@ -286,11 +299,11 @@ ERRORS: dict[str, tuple[dict[str, Any], Exception | None, str]] = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_a_span_that_failed_has_an_error_type(case: str) -> None:
+def test_a_span_that_failed_has_an_error_type(opened: Opened, case: str) -> None:
     """The error type is what the span says, the status of the protocol, the class of the exception, or the value for all others."""
     attributes, exception, expected = ERRORS[case]
     attributes = {"db.system": "redis", **attributes} if case == "the attribute" else attributes
-    with spanned() as made:
+    with opened() as made:
         span = made.tracer().start_span("x", kind=CLIENT, attributes=attributes)
         if exception is not None:
             span.record_exception(exception)
@@ -301,9 +314,9 @@ def test_a_span_that_failed_has_an_error_type(case: str) -> None:
         assert found["error.type"] == expected
 
 
-def test_a_batch_counts_all_of_its_messages() -> None:
+def test_a_batch_counts_all_of_its_messages(opened: Opened) -> None:
     """The number of messages is that of the batch."""
-    with spanned() as made:
+    with opened() as made:
         attributes = {
             "messaging.system": "kafka",
             "messaging.operation.type": "receive",
@@ -316,10 +329,10 @@ def test_a_batch_counts_all_of_its_messages() -> None:
 
 
 @pytest.mark.parametrize("metric", [DB, "traces.span.metrics.duration"])
-def test_a_metric_that_the_instrumentation_records_is_not_recorded_again(metric: str) -> None:
+def test_a_metric_that_the_instrumentation_records_is_not_recorded_again(opened: Opened, metric: str) -> None:
     """Decided by scope and name: the same spans of another scope are measured."""
     kind, name, attributes = next(case[:3] for case in CASES.values() if metric in case[3])
-    with spanned() as made:
+    with opened() as made:
         made.tracer("instrumented").start_span(name, kind=kind, attributes=attributes).end()
         assert made.points()[metric][0].count == 1
         made.meters.get_meter("instrumented").create_histogram(metric, "s")
@@ -329,9 +342,9 @@ def test_a_metric_that_the_instrumentation_records_is_not_recorded_again(metric:
         assert made.points()[metric][0].count == 2
 
 
-def test_a_clock_that_went_back_makes_no_negative_duration() -> None:
+def test_a_clock_that_went_back_makes_no_negative_duration(opened: Opened) -> None:
     """A span that ended before it began took no time."""
-    with spanned() as made:
+    with opened() as made:
         made.tracer().start_span("x", start_time=2_000 * MS).end(1_000 * MS)
         (point,) = made.points()["traces.span.metrics.duration"]
 
@@ -388,7 +401,7 @@ def test_all_attributes_that_are_asked_for_are_known(scope: str) -> None:
     assert asked <= KEYS
 
 
-def test_keys_that_programs_make_up_are_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_that_programs_make_up_are_decided_once(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """3,000 spans whose keys all differ, but in none that matters, are one decision."""
     asked = []
 
@@ -397,7 +410,7 @@ def test_keys_that_programs_make_up_are_decided_once(monkeypatch: pytest.MonkeyP
         return recipe(*arguments)
 
     monkeypatch.setattr("otel_perf.trace._processor.recipe", decide)
-    with spanned() as made:
+    with opened() as made:
         for number in range(3_000):
             attributes = {f"key {number}": 1, "db.system": "redis", f"other {number}": 2}
             made.tracer().start_span("x", kind=CLIENT, attributes=attributes).end()

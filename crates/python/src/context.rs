@@ -6,6 +6,8 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
+use crate::unsampled::UnsampledSpan;
+
 struct Sources {
     /// The variable of `contextvars` that holds the current context; none if the API keeps it elsewhere.
     variable: Option<Py<PyAny>>,
@@ -44,6 +46,27 @@ fn current<'py>(py: Python<'py>, sources: &Sources) -> PyResult<Option<Bound<'py
     }
 }
 
+fn span_of<'py>(context: &Bound<'py, PyAny>, sources: &Sources) -> PyResult<Option<Bound<'py, PyAny>>> {
+    match context.cast::<PyDict>() {
+        Ok(context) => context.get_item(&sources.span_key),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What stands for the span in a context, or in the current one if none is given, an empty one being one without a span.
+pub fn span_in<'py>(py: Python<'py>, context: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(sources) = SOURCES.get(py) else {
+        return Ok(None);
+    };
+    match context {
+        Some(given) => span_of(given, sources),
+        None => match current(py, sources)? {
+            Some(current) => span_of(&current, sources),
+            None => Ok(None),
+        },
+    }
+}
+
 /// Ids of the span in a context, or in the current one, and whether it is sampled; `None` if there is no span.
 pub fn span_ids(py: Python<'_>, context: Option<&Bound<'_, PyAny>>) -> PyResult<Option<(SpanIds, bool)>> {
     let Some(sources) = SOURCES.get(py) else {
@@ -61,13 +84,12 @@ pub fn span_ids(py: Python<'_>, context: Option<&Bound<'_, PyAny>>) -> PyResult<
             None => return Ok(None),
         },
     };
-    let span = match context.cast::<PyDict>() {
-        Ok(context) => context.get_item(&sources.span_key)?,
-        Err(_) => None,
-    };
-    let Some(span) = span else {
+    let Some(span) = span_of(&context, sources)? else {
         return Ok(None);
     };
+    if let Ok(span) = span.cast::<UnsampledSpan>() {
+        return Ok(span.get().ids(py).map(|ids| (ids, false)));
+    }
     let found = match span.getattr_opt(intern!(py, "_context"))? {
         Some(found) if found.is_instance_of::<PyTuple>() => found,
         _ => match span.getattr_opt(intern!(py, "get_span_context"))? {

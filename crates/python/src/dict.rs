@@ -235,6 +235,25 @@ impl Borrowed {
     }
 }
 
+/// Shows all pairs of an exact dict, borrowed, in its order.
+///
+/// # Safety
+/// `dict` is an exact dict, the GIL is held, and `show` runs no Python code.
+#[inline]
+pub unsafe fn each(dict: Object, mut show: impl FnMut(Pair)) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if let Some(pairs) = pairs(dict) {
+            pairs.iter().copied().for_each(show);
+        } else {
+            let mut position = 0;
+            while let Some(pair) = next(dict, &mut position) {
+                show(pair);
+            }
+        }
+    }
+}
+
 /// The pair of an exact dict after `position`, borrowed.
 ///
 /// # Safety

@@ -25,6 +25,7 @@ use crate::lookup::owned;
 use crate::number::{number, plain_number, refused, Accepts};
 use crate::sampler::{should_sample, AllRecorder};
 use crate::spans::SpanRecorder;
+use crate::starter::{start_span, SpanStarter};
 
 type Object = *mut ffi::PyObject;
 
@@ -398,5 +399,13 @@ pub fn install_all(py: Python<'_>) -> PyResult<()> {
         ),
     )?;
     install::<SpanRecorder>(py, definition!(span_end, c"on_end", c"on_end($self, span)\n--\n\n"))?;
+    install::<SpanStarter>(
+        py,
+        definition!(
+            start_span,
+            c"start_span",
+            c"start_span($self, name, *args, **kwargs)\n--\n\n"
+        ),
+    )?;
     install::<Noop>(py, definition!(noop_call, c"call", c"call($self, amount)\n--\n\n"))
 }

@@ -52,17 +52,21 @@ impl Place {
         }
     }
 
-    /// The attribute of an object; none if it has none, or if it has to be asked for by its name.
+    /// The attribute of an object; none if it has none, or if it has to be asked for by its name. `name` is asked for once for each class.
     #[cfg(all(Py_3_11, not(Py_3_14)))]
     #[inline]
-    pub fn get<'py>(&self, object: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    pub fn get<'py>(
+        &self,
+        object: &Bound<'py, PyAny>,
+        name: impl FnOnce(Python<'py>) -> &'py Bound<'py, PyString>,
+    ) -> Option<Bound<'py, PyAny>> {
         // SAFETY: a live object, the GIL is held. The class is that in which `find` found the index, unchanged, and `values` answers the values of an
         // instance that has them; each is a live object or null.
         unsafe {
             let class = ffi::Py_TYPE(object.as_ptr());
             let version = (*class).tp_version_tag;
             if class != self.class.load(Relaxed) || version != self.version.load(Relaxed) || version == 0 {
-                self.find(class, name.as_ptr())?;
+                self.find(class, name(object.py()).as_ptr())?;
             }
             let values = values(object.as_ptr(), class);
             if values.is_null() {
@@ -74,7 +78,11 @@ impl Place {
 
     /// Where the interpreter keeps values elsewhere, nothing is read in place.
     #[cfg(not(all(Py_3_11, not(Py_3_14))))]
-    pub fn get<'py>(&self, object: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Option<Bound<'py, PyAny>> {
+    pub fn get<'py>(
+        &self,
+        object: &Bound<'py, PyAny>,
+        name: impl FnOnce(Python<'py>) -> &'py Bound<'py, PyString>,
+    ) -> Option<Bound<'py, PyAny>> {
         let _ = (self, object, name);
         None
     }
@@ -179,11 +187,11 @@ pub fn try_in_place(py: Python<'_>) -> PyResult<()> {
         let agrees = || {
             names.iter().zip(&places).all(|(name, place)| {
                 let asked = object.getattr(name).ok();
-                let found = place.get(&object, name);
+                let found = place.get(&object, |_| name);
                 found.is_none_or(|found| asked.is_some_and(|asked| asked.is(&found)))
             })
         };
-        right &= agrees() && places[0].get(&object, &names[0]).is_some();
+        right &= agrees() && places[0].get(&object, |_| &names[0]).is_some();
         object.delattr("a0")?;
         right &= agrees();
         object.setattr("late", 1)?;

@@ -17,6 +17,7 @@ mod dict;
 mod distribution;
 mod exemplars;
 mod gate;
+mod guarded;
 mod hooks;
 mod hot;
 mod instance;
@@ -28,7 +29,9 @@ mod prometheus;
 mod sampler;
 mod segment;
 mod spans;
+mod starter;
 mod streams;
+mod unsampled;
 mod windows;
 
 /// The hot path relies on the GIL for its process-local caches, so a free-threaded interpreter turns it on for this module.
@@ -61,7 +64,11 @@ mod _core {
     use super::spans::{active_spans, set_span_members, slowest_spans, SpanRecorder};
 
     #[pymodule_export]
+    use super::starter::SpanStarter;
+    #[pymodule_export]
     use super::streams::storage;
+    #[pymodule_export]
+    use super::unsampled::{set_unsampled, UnsampledSpan};
     #[pymodule_export]
     use super::windows::{Quantiles, Windows};
 

@@ -70,6 +70,30 @@ fn canonical_float(value: f64) -> u64 {
     }
 }
 
+/// Whether the SDK keeps an attribute of a span as it is: under a key that is an exact string, and not empty, a value of an exact plain type, of a text
+/// no more than so many characters.
+///
+/// # Safety
+/// Live objects, the GIL is held.
+#[inline]
+pub unsafe fn is_kept(key: Object, value: Object, longest: usize) -> bool {
+    // SAFETY: live objects; the length of an exact string stands in it.
+    unsafe {
+        let is_key = is(key, &raw mut ffi::PyUnicode_Type) && ffi::PyUnicode_GET_LENGTH(key) != 0;
+        let class = ffi::Py_TYPE(value);
+        let is_value = if class == &raw mut ffi::PyUnicode_Type {
+            ffi::PyUnicode_GET_LENGTH(value) as usize <= longest
+        } else {
+            class == &raw mut ffi::PyLong_Type
+                || class == &raw mut ffi::PyFloat_Type
+                || class == &raw mut ffi::PyBool_Type
+                || class == &raw mut ffi::PyBytes_Type
+                || value == ffi::Py_None()
+        };
+        is_key && is_value
+    }
+}
+
 /// Whether two objects of exact plain types are the same attribute key or value.
 ///
 /// # Safety
@@ -113,6 +137,13 @@ unsafe fn same_text(a: Object, b: Object) -> bool {
         let text = |object| std::slice::from_raw_parts(ffi::PyUnicode_DATA(object).cast::<u8>(), bytes);
         text(a) == text(b)
     }
+}
+
+/// As [`is_kept`], of objects that are held.
+#[inline]
+pub fn are_kept(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, longest: usize) -> bool {
+    // SAFETY: live objects, the GIL is held.
+    unsafe { is_kept(key.as_ptr(), value.as_ptr(), longest) }
 }
 
 /// As [`hash_value`], of an object that is held.

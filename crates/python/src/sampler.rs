@@ -7,7 +7,6 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use crate::instance::Place;
 
@@ -90,8 +89,9 @@ pub unsafe extern "C" fn should_sample(
             return result;
         }
         let answered = Borrowed::from_ptr(py, result);
-        let name: &Bound<'_, PyString> = intern!(py, "decision");
-        let decision = DECISION.get(&answered, name).map_or_else(|| answered.getattr(name), Ok);
+        let decision = DECISION
+            .get(&answered, |py| intern!(py, "decision"))
+            .map_or_else(|| answered.getattr(intern!(py, "decision")), Ok);
         let is_dropped = match decision {
             Ok(decision) => decision.is(&own.drop),
             // What is no answer is the SDK's to find out.

@@ -10,17 +10,23 @@ mod table;
 
 use std::sync::Arc;
 
+use otel_perf_core::exemplar::SpanIds;
 use otel_perf_core::fork;
 use otel_perf_core::segment::Segment as CoreSegment;
+use otel_perf_core::spans::Noted;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyWeakrefMethods, PyWeakrefReference};
 
 pub use self::fields::set_span_members;
-use self::fields::{duration_ns, noted, Beginning, Fields, BEGINNING, ENDED};
-use self::measure::Ended;
-use self::shapes::{Guarded, Live};
+pub use self::fields::Beginning;
+use self::fields::{duration_ns, Fields, BEGINNING, ENDED};
+pub use self::fields::{kind_number, noted};
+pub use self::measure::Ended;
+use self::shapes::{Live, Memory};
 pub use self::table::{active_spans, slowest_spans};
 use crate::attributes;
+use crate::guarded::Guarded;
 use crate::hooks;
 use crate::segment::Segment;
 
@@ -41,7 +47,7 @@ pub struct SpanRecorder {
     shown: Vec<Py<PyString>>,
     /// Whether spans are measured when they end.
     measures: bool,
-    memory: Guarded,
+    memory: Guarded<Memory>,
 }
 
 #[pymethods]
@@ -59,7 +65,7 @@ impl SpanRecorder {
         measures: bool,
     ) -> SpanRecorder {
         let memory = Guarded::default();
-        memory.with(segment.py(), |memory| memory.know(keys));
+        memory.with(segment.py(), |memory: &mut Memory| memory.know(keys));
         SpanRecorder {
             segment: Arc::clone(&segment.get().inner),
             planner,
@@ -99,9 +105,16 @@ impl SpanRecorder {
         gone.len()
     }
 
+    /// Of what it holds only this can lead back to it.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.planner)?;
+        visit.call(&self.error_type)?;
+        visit.call(&self.in_context)
+    }
+
     /// Forgets what is measured of which spans: it is decided anew.
     fn forget(&self, py: Python<'_>) {
-        let forgotten = self.memory.with(py, shapes::Memory::forget);
+        let forgotten = self.memory.with(py, Memory::forget);
         drop(forgotten);
     }
 }
@@ -122,22 +135,33 @@ impl SpanRecorder {
     }
 
     fn begin(&self, span: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = span.py();
         let fields = Fields::read(&BEGINNING, span)?;
         let Some(ids) = fields.ids else {
             return Ok(());
         };
         let beginning = Beginning::read(&BEGINNING, span)?;
-        let shown = if self.shown.is_empty() {
-            Vec::new()
+        let attributes = if self.shown.is_empty() {
+            None
         } else {
-            self.shown_attributes(&fields::attributes(&BEGINNING, span)?)
+            Some(fields::attributes(&BEGINNING, span)?)
         };
-        let name = fields.text();
-        let found = self
-            .segment
-            .spans()
-            .begin(self.segment.lane(), &noted(ids, beginning, &name), &shown);
+        self.note(span, &noted(ids, beginning, &fields.text()), attributes.as_ref())?;
+        Ok(())
+    }
+
+    /// Notes a span that begins, and answers its record of the table.
+    fn note(
+        &self,
+        span: &Bound<'_, PyAny>,
+        noted: &Noted<'_>,
+        attributes: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Option<usize>> {
+        let py = span.py();
+        let shown = match attributes {
+            Some(attributes) if !self.shown.is_empty() => self.shown_attributes(attributes),
+            _ => Vec::new(),
+        };
+        let found = self.segment.spans().begin(self.segment.lane(), noted, &shown);
         let Some(place) = found else {
             let failures = self.memory.with(py, |memory| {
                 memory.failures = memory.failures.wrapping_add(1);
@@ -146,11 +170,11 @@ impl SpanRecorder {
             if failures % FAILURES_PER_SWEEP == 1 {
                 self.sweep(py);
             }
-            return Ok(());
+            return Ok(None);
         };
         let live = Live {
-            span: ids.span,
-            beginning,
+            span: noted.ids.span,
+            beginning: Beginning::of(noted),
             reference: PyWeakrefReference::new(span)?.unbind(),
         };
         let process = fork::count();
@@ -166,7 +190,7 @@ impl SpanRecorder {
             (memory.live[place].replace(live), of_the_parent)
         });
         drop(old);
-        Ok(())
+        Ok(Some(place))
     }
 
     /// Canonical bytes of the attributes that are shown; of none if one of them is nothing that an attribute can be.
@@ -198,36 +222,84 @@ impl SpanRecorder {
         let fields = Fields::read(&ENDED, span)?;
         let lane = self.segment.lane();
         let place = fields.ids.and_then(|ids| self.segment.spans().end(lane, ids.span));
-        let live = place.and_then(|place| {
-            self.memory
-                .with(py, |memory| memory.live.get_mut(place).and_then(Option::take))
-        });
-        let known = live
-            .as_ref()
-            .filter(|live| fields.ids.is_some_and(|ids| ids.span == live.span));
+        let known = fields
+            .ids
+            .zip(place)
+            .and_then(|(ids, place)| self.leave(py, place, ids));
         let beginning = match known {
-            Some(live) => live.beginning,
+            Some(beginning) => beginning,
             None => Beginning::read(&ENDED, span)?,
         };
-        let duration_ns = duration_ns(span, beginning.start_unix_ns)?;
-        let attributes = fields::attributes(&ENDED, span)?;
-        let series = if self.measures {
-            self.measure(&Ended {
-                span,
-                fields: &fields,
-                kind: beginning.kind,
-                attributes: &attributes,
-                duration_ns,
-            })?
-        } else {
-            None
-        };
-        if let Some(ids) = fields.ids {
-            let name = fields.text();
-            let shown = || self.shown_attributes(&attributes);
-            let noted = noted(ids, beginning, &name);
-            self.segment.spans().note_slow(lane, &noted, duration_ns, series, shown);
+        self.finish(&Ended {
+            span,
+            lane,
+            name: &fields.name,
+            ids: fields.ids,
+            beginning,
+            scope: &self.scope_name(span)?,
+            status: fields::status(span)?,
+            attributes: &fields::attributes(&ENDED, span)?,
+            duration_ns: duration_ns(span, beginning.start_unix_ns)?,
+        })
+    }
+
+    /// What is remembered of a span that had a record of the table.
+    fn leave(&self, py: Python<'_>, place: usize, ids: SpanIds) -> Option<Beginning> {
+        let live = self
+            .memory
+            .with(py, |memory| memory.live.get_mut(place).and_then(Option::take))?;
+        // Given back at once: an object that is not bound is only noted to be, under a lock.
+        drop(live.reference.into_bound(py));
+        (live.span == ids.span).then_some(live.beginning)
+    }
+
+    /// Measures a span that ended, and keeps it if it was slow.
+    fn finish(&self, ended: &Ended<'_, '_>) -> PyResult<()> {
+        let series = if self.measures { self.measure(ended)? } else { None };
+        if let Some(ids) = ended.ids {
+            let name = ended.name.to_string_lossy();
+            let shown = || self.shown_attributes(ended.attributes);
+            let noted = noted(ids, ended.beginning, &name);
+            self.segment
+                .spans()
+                .note_slow(ended.lane, &noted, ended.duration_ns, series, shown);
         }
         Ok(())
+    }
+
+    /// Notes that a span which is not sampled begins, and answers its record of the table; what ends the program is left set.
+    pub fn started_unsampled(
+        &self,
+        span: &Bound<'_, PyAny>,
+        noted: &Noted<'_>,
+        attributes: Option<&Bound<'_, PyDict>>,
+    ) -> Option<usize> {
+        let done = hooks::guarded(&self.segment, || self.note(span, noted, attributes))?;
+        done.unwrap_or_else(|error| {
+            hooks::swallow(span.py(), Err(error));
+            None
+        })
+    }
+
+    /// Frees the record of a span which is not sampled; answers the lane of this process.
+    pub fn left_unsampled(&self, py: Python<'_>, found: Option<(SpanIds, usize)>) -> usize {
+        let lane = self.segment.lane();
+        if let Some((ids, place)) = found {
+            self.segment.spans().release(lane, place, ids.span);
+            self.leave(py, place, ids);
+        }
+        lane
+    }
+
+    /// Measures a span which is not sampled; what ends the program is left set.
+    pub fn ended_unsampled(&self, ended: &Ended<'_, '_>) {
+        if let Some(done) = hooks::guarded(&self.segment, || self.finish(ended)) {
+            hooks::swallow(ended.span.py(), done);
+        }
+    }
+
+    /// See [`hooks::guarded`].
+    pub fn guarded<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        hooks::guarded(&self.segment, work)
     }
 }

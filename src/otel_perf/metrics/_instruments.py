@@ -8,12 +8,10 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry import context as context_api
 from opentelemetry.attributes import _clean_attribute_value
-from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk import metrics as sdk
-from opentelemetry.trace.propagation import _SPAN_KEY
 
+from otel_perf import _context as _context  # noqa: PLC0414 - for what it states.
 from otel_perf import _core
 from otel_perf.segment import default_segment
 
@@ -89,10 +87,4 @@ def _ignored(kind: str, name: str, reason: str, amount: Any, *, now: float | Non
         )
 
 
-_runtime_context = context_api._RUNTIME_CONTEXT
 _core.set_hooks(clean_attributes, _ignored)
-_core.set_context(
-    _runtime_context._current_context if type(_runtime_context) is ContextVarsRuntimeContext else None,
-    context_api.get_current,
-    _SPAN_KEY,
-)

@@ -71,9 +71,14 @@ class SpanMetricsProcessor(SpanProcessor):
             self.segment, self._plan, error_type, _in_context, sorted(KEYS), list(self.shown_attributes), measures
         )
         # The native methods are called at once, unless a subclass has its own.
-        if type(self).on_start is SpanMetricsProcessor.on_start:
+        is_native = [
+            type(self).on_start is SpanMetricsProcessor.on_start,
+            type(self).on_end is SpanMetricsProcessor.on_end,
+        ]
+        self.is_native = all(is_native)
+        if is_native[0]:
             self.on_start = self.recorder.on_start  # type: ignore[method-assign]
-        if type(self).on_end is SpanMetricsProcessor.on_end:
+        if is_native[1]:
             self.on_end = self.recorder.on_end  # type: ignore[method-assign]
         tell = getattr(provider, "tell_of_instruments", None)
         if tell is not None:

@@ -22,17 +22,21 @@ class RecordAllSampler(Sampler):
     """Has every span recorded, and sampled exactly if another sampler says so.
 
     A span that is not sampled reaches the span processors, `SpanMetricsProcessor` among them, with the flag ``sampled`` off: it is propagated as before, and
-    the SDK's own exporting processors pass it over. Recording one takes what recording a sampled span takes.
+    the SDK's own exporting processors pass it over. Recording one takes what recording a sampled span takes; `measure_all_spans` does without.
 
     Args:
         sampler: Who decides whether a span is sampled.
+
+    Attributes:
+        wrapped: The same.
+        is_native: Whether nothing but the other sampler decides: no subclass does.
     """
 
     def __init__(self, sampler: Sampler) -> None:
-        self._sampler = sampler
+        self.wrapped = sampler
         self._recorder = AllRecorder(sampler.should_sample, SamplingResult, Decision.DROP, Decision.RECORD_ONLY)
-        # The native method is called at once, unless a subclass has its own.
-        if type(self).should_sample is RecordAllSampler.should_sample:
+        self.is_native = type(self).should_sample is RecordAllSampler.should_sample
+        if self.is_native:
             self.should_sample = self._recorder.should_sample  # type: ignore[method-assign]
 
     def should_sample(
@@ -53,4 +57,4 @@ class RecordAllSampler(Sampler):
 
     def get_description(self) -> str:
         """Names both samplers."""
-        return f"RecordAll{{{self._sampler.get_description()}}}"
+        return f"RecordAll{{{self.wrapped.get_description()}}}"

@@ -1,7 +1,8 @@
 """Talks to a server with one client library, with its instrumentation, and prints what came of the spans.
 
-Started as ``python -m tests.integration.apps.clients <client> <address>``; prints ``{"spans": [name and kind], "metrics": {scope: {metric: [[attributes,
-count]]}}}``. Spans are not sampled, so that what is measured does not depend on it.
+Started as ``python -m tests.integration.apps.clients <client> <address> <how>``; prints ``{"spans": [name and kind], "metrics": {scope: {metric:
+[[attributes, count]]}}}``. Spans are not sampled, so that what is measured does not depend on it: they are ``recorded`` by the SDK, or ``dropped`` and measured
+natively, which no other processor sees.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import set_tracer_provider
 
-from otel_perf import MeterProvider, RecordAllSampler, SpanMetricsProcessor
+from otel_perf import MeterProvider, RecordAllSampler, SpanMetricsProcessor, measure_all_spans
 
 TIMES = 3
 """How often each client does what it does."""
@@ -355,12 +356,16 @@ class _Names(SpanProcessor):
         self.all.append((span.name, span.kind.name))
 
 
-def main(client: str, address: str) -> None:
+def main(client: str, address: str, how: str) -> None:
     """Instruments the client, has it act, and prints what was measured."""
     reader, names = InMemoryMetricReader(), _Names()
     meters = MeterProvider([reader], shutdown_on_exit=False)
-    tracers = TracerProvider(RecordAllSampler(ALWAYS_OFF), shutdown_on_exit=False)
-    tracers.add_span_processor(SpanMetricsProcessor(meters))
+    if how == "dropped":
+        tracers = TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
+        measure_all_spans(tracers, SpanMetricsProcessor(meters))
+    else:
+        tracers = TracerProvider(RecordAllSampler(ALWAYS_OFF), shutdown_on_exit=False)
+        tracers.add_span_processor(SpanMetricsProcessor(meters))
     tracers.add_span_processor(names)
     set_tracer_provider(tracers)
     # Some instrumentations take the global one, whatever they are given.

@@ -32,6 +32,12 @@ fn number(members: &[Py<PyAny>], member: &Bound<'_, PyAny>) -> Option<u8> {
     Some(position as u8)
 }
 
+/// A kind of spans as OTLP numbers it; 0 if it is none.
+pub fn kind_number(kind: &Bound<'_, PyAny>) -> u8 {
+    let known = MEMBERS.get(kind.py()).and_then(|members| number(&members.kinds, kind));
+    known.map_or(0, |kind| kind + 1)
+}
+
 /// An attribute of a span, or of a part of one.
 struct Field {
     place: Place,
@@ -53,11 +59,10 @@ impl Field {
     #[inline]
     fn of<'py>(&self, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = object.py();
-        let private = (self.private)(py);
-        if let Some(found) = self.place.get(object, private) {
+        if let Some(found) = self.place.get(object, self.private) {
             return Ok(found);
         }
-        match object.getattr_opt(private)? {
+        match object.getattr_opt((self.private)(py))? {
             Some(found) => Ok(found),
             None => object.getattr((self.public)(py)),
         }
@@ -108,10 +113,7 @@ fn ids(context: &Bound<'_, PyAny>) -> PyResult<Option<SpanIds>> {
     }
     let py = context.py();
     let found = match context.cast::<PyTuple>() {
-        Ok(items) if items.len() > 3 => (
-            wide(&*items.get_borrowed_item(0)?),
-            narrow(&*items.get_borrowed_item(1)?),
-        ),
+        Ok(items) if items.len() > 3 => (wide(&items.as_slice()[0]), narrow(&items.as_slice()[1])),
         _ => (
             wide(&context.getattr(intern!(py, "trace_id"))?),
             narrow(&context.getattr(intern!(py, "span_id"))?),
@@ -129,14 +131,14 @@ fn span_id(context: &Bound<'_, PyAny>) -> PyResult<u64> {
         return Ok(0);
     }
     let found = match context.cast::<PyTuple>() {
-        Ok(items) if items.len() > 3 => narrow(&*items.get_borrowed_item(1)?),
+        Ok(items) if items.len() > 3 => narrow(&items.as_slice()[1]),
         _ => narrow(&context.getattr(intern!(context.py(), "span_id"))?),
     };
     Ok(found.unwrap_or(0))
 }
 
 /// What does not change while a span runs.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Beginning {
     pub parent: u64,
     /// As OTLP numbers it; 0 if it is not known.
@@ -145,17 +147,21 @@ pub struct Beginning {
 }
 
 impl Beginning {
+    pub fn of(noted: &Noted<'_>) -> Beginning {
+        Beginning {
+            parent: noted.parent,
+            kind: noted.kind,
+            start_unix_ns: noted.start_unix_ns,
+        }
+    }
+
     pub fn read(class: &Class, span: &Bound<'_, PyAny>) -> PyResult<Beginning> {
-        let py = span.py();
         let parent = class.parent.of(span)?;
         let kind = class.kind.of(span)?;
         let start = class.start_time.of(span)?;
         Ok(Beginning {
             parent: span_id(&parent)?,
-            kind: MEMBERS
-                .get(py)
-                .and_then(|members| number(&members.kinds, &kind))
-                .map_or(0, |kind| kind + 1),
+            kind: kind_number(&kind),
             // What lies before the epoch is the epoch.
             start_unix_ns: narrow(&start).unwrap_or(0),
         })
@@ -164,7 +170,6 @@ impl Beginning {
 
 /// A span that begins, or that ended.
 pub struct Fields<'py> {
-    pub context: Bound<'py, PyAny>,
     pub ids: Option<SpanIds>,
     pub name: Bound<'py, PyString>,
 }
@@ -175,7 +180,6 @@ impl<'py> Fields<'py> {
         let name = class.name.of(span)?;
         Ok(Fields {
             ids: ids(&context)?,
-            context,
             name: name.cast_into::<PyString>()?,
         })
     }
@@ -238,7 +242,7 @@ pub fn attributes<'py>(class: &Class, span: &Bound<'py, PyAny>) -> PyResult<Boun
         return Ok(PyDict::new(py));
     }
     if let Some(Ok(dict)) = DICT
-        .get(&found, intern!(py, "_dict"))
+        .get(&found, |py| intern!(py, "_dict"))
         .map(Bound::cast_into_exact::<PyDict>)
     {
         return Ok(dict);

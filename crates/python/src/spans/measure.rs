@@ -2,24 +2,33 @@
 
 use std::sync::Arc;
 
+use otel_perf_core::exemplar::SpanIds;
 use otel_perf_core::lane::Number;
 use otel_perf_core::local::LocalSeries;
 use otel_perf_core::tables::SeriesId;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use super::fields::{self, Fields};
+use super::fields::{self, Beginning};
 use super::plan::{Measure, Measured, Plan, Series, Target, Values};
 use super::shapes::{Attributes, Memory, Taken};
 use super::SpanRecorder;
 use crate::classes::inner_of;
 use crate::exemplars::{Recorder, Recording};
 
-/// Scope, kind and status of a span, and its attributes.
+/// A span that ended, as it is measured.
 pub struct Ended<'a, 'py> {
     pub span: &'a Bound<'py, PyAny>,
-    pub fields: &'a Fields<'py>,
-    pub kind: u8,
+    /// Of this process.
+    pub lane: usize,
+    pub name: &'a Bound<'py, PyString>,
+    pub ids: Option<SpanIds>,
+    pub beginning: Beginning,
+    /// Name of the instrumentation scope.
+    pub scope: &'a Bound<'py, PyString>,
+    /// As OTLP numbers it.
+    pub status: u8,
     pub attributes: &'a Bound<'py, PyDict>,
     pub duration_ns: u64,
 }
@@ -28,14 +37,14 @@ impl SpanRecorder {
     /// Records the duration of a span wherever it belongs, and answers the series of the histogram.
     pub fn measure(&self, ended: &Ended<'_, '_>) -> PyResult<Option<SeriesId>> {
         let py = ended.span.py();
-        let scope = self.scope_name(ended.span)?;
-        let about = [ended.kind, fields::status(ended.span)?];
+        let scope = ended.scope;
+        let about = [ended.beginning.kind, ended.status];
         let error_type = self.error_type.bind(py);
-        let mut taken = self.taken(&scope, about, ended.attributes)?;
+        let mut taken = self.taken(scope, about, ended.attributes)?;
         if let Plan::Switch(switch) = &taken.plan {
             let value = switch.value(&Measured {
                 span: ended.span,
-                name: &ended.fields.name,
+                name: ended.name,
                 values: &taken.values,
                 error_type,
             })?;
@@ -45,7 +54,7 @@ impl SpanRecorder {
             } else {
                 let stated = value.as_ref().map_or_else(|| py.None(), |value| value.clone().unbind());
                 let switched = PyTuple::new(py, [stated])?;
-                let plan = self.ask(&scope, about, &self.known(ended.attributes), Some(switched))?;
+                let plan = self.ask(scope, about, &self.known(ended.attributes), Some(switched))?;
                 switch.remember(value.as_ref(), &plan);
                 plan
             };
@@ -59,11 +68,11 @@ impl SpanRecorder {
         };
         let measured = Measured {
             span: ended.span,
-            name: &ended.fields.name,
+            name: ended.name,
             values: &taken.values,
             error_type,
         };
-        let values = measure.values(&measured)?;
+        let mut values = measure.values(&measured)?;
         let duration = Number::Float(ended.duration_ns as f64 * measure.units_per_ns);
         let amount = match measure.counter {
             Some(_) => Number::Int(measure.amount(&measured)?),
@@ -79,15 +88,15 @@ impl SpanRecorder {
             ];
             (done, histogram.map(|series| series.id()))
         };
-        let (done, id) = measure.with_series(&values, at_once).unwrap_or_default();
+        let (done, id) = measure.with_series(&mut values, at_once).unwrap_or_default();
         let left = |done: bool, target: &Option<Target>| !done && target.is_some();
         if left(done[0], &measure.histogram) || left(done[1], &measure.counter) {
-            return self.record_slowly(ended, measure, &values, [duration, amount], done);
+            return self.record_slowly(ended, measure, &mut values, [duration, amount], done);
         }
         Ok(id)
     }
 
-    fn scope_name<'py>(&self, span: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    pub(super) fn scope_name<'py>(&self, span: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
         let py = span.py();
         let scope = fields::scope(span)?;
         if let Some(name) = self.memory.with(py, |memory| memory.scope_name(&scope)) {
@@ -107,8 +116,9 @@ impl SpanRecorder {
         attributes: &Bound<'py, PyDict>,
     ) -> PyResult<Taken<'py>> {
         let py = scope.py();
-        let take = || self.memory.with(py, |memory| memory.take(scope, about, attributes));
-        if let Some(taken) = take() {
+        let (taken, forgotten) = self.memory.with(py, |memory| memory.take(scope, about, attributes));
+        drop(forgotten);
+        if let Some(taken) = taken {
             return Ok(taken);
         }
         let known = self.known(attributes);
@@ -153,7 +163,7 @@ impl SpanRecorder {
         &self,
         ended: &Ended<'_, '_>,
         measure: &Measure,
-        values: &Values<'_>,
+        values: &mut Values<'_>,
         amounts: [Number; 2],
         done: [bool; 2],
     ) -> PyResult<Option<SeriesId>> {
@@ -196,7 +206,10 @@ impl SpanRecorder {
         }
         let dict = measure.dict(py, values)?;
         // The span itself, which is current no longer when it ends.
-        let context = self.in_context.bind(py).call1((&ended.fields.context,))?;
+        let context = self
+            .in_context
+            .bind(py)
+            .call1((ended.span.call_method0(intern!(py, "get_span_context"))?,))?;
         let given = match amount {
             Number::Int(amount) => amount.into_pyobject(py)?.into_any(),
             Number::Float(amount) => amount.into_pyobject(py)?.into_any(),

@@ -3,7 +3,7 @@
 //! Spans have a *shape*: scope, kind, status and the keys of their attributes, in order. Python decides once for each shape what is measured
 //! (`otel_perf.trace._conventions`); from then on values are taken from the span by position.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ const MOST_CASES: usize = 256;
 enum Source {
     Attribute(usize),
     /// The same, in other words; what has none stays as it is.
-    Mapped(usize, Py<PyDict>),
-    /// The first word of a text, if it is one of letters; with the last text and its word, for programs say the same again and again.
-    Verb(usize, RefCell<Option<(Py<PyAny>, Py<PyAny>)>>),
+    Mapped(usize, Py<PyDict>, Last),
+    /// The first word of a text, if it is one of letters.
+    Verb(usize, Last),
     /// Two attributes with a slash between them.
     Joined(usize, usize),
     /// What a function makes of an attribute; none if it answers that.
@@ -41,6 +41,9 @@ enum Source {
     /// What went wrong, asked of Python.
     Error,
 }
+
+/// The last value and what was made of it, for programs say the same again and again.
+type Last = RefCell<Option<(Py<PyAny>, Py<PyAny>)>>;
 
 /// A span that is being measured.
 pub struct Measured<'a, 'py> {
@@ -63,7 +66,11 @@ impl Source {
         };
         Ok(match word.as_str() {
             "attribute" => Source::Attribute(place(1)?),
-            "mapped" => Source::Mapped(place(1)?, stated.get_item(2)?.cast_into::<PyDict>()?.unbind()),
+            "mapped" => Source::Mapped(
+                place(1)?,
+                stated.get_item(2)?.cast_into::<PyDict>()?.unbind(),
+                RefCell::default(),
+            ),
             "verb" => Source::Verb(place(1)?, RefCell::default()),
             "joined" => Source::Joined(place(1)?, place(2)?),
             "computed" => Source::Computed(place(1)?, stated.get_item(2)?.unbind()),
@@ -80,14 +87,14 @@ impl Source {
         let attribute = |place: usize| span.values.get(place);
         let found = match self {
             Source::Attribute(place) => attribute(*place).cloned(),
-            Source::Mapped(place, words) => match attribute(*place) {
-                Some(value) if hash_of_value(value).is_some() => {
-                    let found = words.bind(py).get_item(value)?;
+            Source::Mapped(place, words, last) => attribute(*place).and_then(|value| {
+                remembered(last, value, || {
+                    hash_of_value(value)?;
+                    let found = words.bind(py).get_item(value).ok()?;
                     Some(found.unwrap_or_else(|| value.clone()))
-                }
-                _ => None,
-            },
-            Source::Verb(place, last) => attribute(*place).and_then(|value| last_verb(value, last)),
+                })
+            }),
+            Source::Verb(place, last) => attribute(*place).and_then(|value| remembered(last, value, || verb(value))),
             Source::Joined(first, second) => match (attribute(*first), attribute(*second)) {
                 (Some(first), Some(second)) => {
                     let joined = first.add(intern!(py, "/")).and_then(|start| start.add(second));
@@ -116,19 +123,21 @@ fn or_none<'py>(py: Python<'py>, made: PyResult<Bound<'py, PyAny>>) -> PyResult<
     }
 }
 
-fn last_verb<'py>(
+/// What `make` makes of a value, unless that is remembered.
+fn remembered<'py>(
+    last: &Last,
     value: &Bound<'py, PyAny>,
-    last: &RefCell<Option<(Py<PyAny>, Py<PyAny>)>>,
+    make: impl FnOnce() -> Option<Bound<'py, PyAny>>,
 ) -> Option<Bound<'py, PyAny>> {
-    if let Some((text, word)) = &*last.borrow() {
-        if text.is(value) {
-            return Some(word.bind(value.py()).clone());
+    if let Some((known, made)) = &*last.borrow() {
+        if known.is(value) {
+            return Some(made.bind(value.py()).clone());
         }
     }
-    let word = verb(value)?;
-    let old = last.replace(Some((value.clone().unbind(), word.clone().unbind())));
+    let made = make()?;
+    let old = last.replace(Some((value.clone().unbind(), made.clone().unbind())));
     drop(old);
-    Some(word)
+    Some(made)
 }
 
 /// The first word of a text, of at most 32 letters; none if it does not begin with one.
@@ -191,6 +200,8 @@ impl Plan {
             attributes,
             positions,
             sets: RefCell::default(),
+            last: RefCell::default(),
+            found: Cell::default(),
         })))
     }
 
@@ -265,6 +276,10 @@ pub struct Measure {
     attributes: Vec<(Py<PyString>, Source)>,
     positions: Vec<usize>,
     sets: RefCell<HashTable<Set>>,
+    /// The set that was found twice in turn.
+    last: RefCell<Option<Set>>,
+    /// Hash of the set that was found last.
+    found: Cell<u64>,
 }
 
 /// The series of one set of values.
@@ -283,29 +298,38 @@ pub struct Series {
     states: [u32; 2],
 }
 
-/// The attributes of one measurement, in the order of the plan, all of plain types, and their hash.
+/// The attributes of one measurement, in the order of the plan.
 pub struct Values<'py> {
     all: Vec<Option<Bound<'py, PyAny>>>,
-    hash: u64,
+    /// Their hash, if they are all of plain types.
+    hash: Option<u64>,
+}
+
+impl Values<'_> {
+    /// Leaves out what is of no plain type, for sequences and the like are no attributes of a metric; answers the hash.
+    fn settle(&mut self) -> u64 {
+        *self.hash.get_or_insert_with(|| {
+            self.all.iter_mut().fold(0x9E37_79B9_7F4A_7C15, |sum: u64, value| {
+                let hash = value.as_ref().and_then(hash_of_value);
+                if hash.is_none() {
+                    *value = None;
+                }
+                (sum ^ hash.unwrap_or(1))
+                    .wrapping_mul(0xff51_afd7_ed55_8ccd)
+                    .rotate_left(31)
+            })
+        })
+    }
 }
 
 impl Measure {
     /// What the attributes of a measurement are.
     pub fn values<'py>(&self, span: &Measured<'_, 'py>) -> PyResult<Values<'py>> {
-        let mut values = Values {
-            all: Vec::with_capacity(self.attributes.len()),
-            hash: 0x9E37_79B9_7F4A_7C15,
-        };
+        let mut all = Vec::with_capacity(self.attributes.len());
         for (_, source) in &self.attributes {
-            let value = source.value(span)?;
-            // Sequences and the like are no attributes of a metric.
-            let hash = value.as_ref().and_then(hash_of_value);
-            values.hash = (values.hash ^ hash.unwrap_or(1))
-                .wrapping_mul(0xff51_afd7_ed55_8ccd)
-                .rotate_left(31);
-            values.all.push(value.filter(|_| hash.is_some()));
+            all.push(source.value(span)?);
         }
-        Ok(values)
+        Ok(Values { all, hash: None })
     }
 
     /// What the counter is raised by.
@@ -326,15 +350,30 @@ impl Measure {
     }
 
     /// What `act` answers of the series of these values, if they are known. It runs no Python code.
-    pub fn with_series<T>(&self, values: &Values<'_>, act: impl FnOnce(&Series) -> T) -> Option<T> {
+    pub fn with_series<T>(&self, values: &mut Values<'_>, act: impl FnOnce(&Series) -> T) -> Option<T> {
+        let states = self.states();
+        if let Some(last) = &*self.last.borrow() {
+            if last.series.states == states && last.is(values) {
+                return Some(act(&last.series));
+            }
+        }
+        let hash = values.settle();
         let sets = self.sets.borrow();
-        let set = sets.find(values.hash, |set| set.hash == values.hash && set.equals(values))?;
-        (set.series.states == self.states()).then(|| act(&set.series))
+        let set = sets.find(hash, |set| set.hash == hash && set.equals(values))?;
+        if set.series.states != states {
+            return None;
+        }
+        if self.found.replace(hash) == hash {
+            let old = self.last.replace(Some(Set::new(hash, values, &set.series)));
+            drop(old);
+        }
+        Some(act(&set.series))
     }
 
     /// Finds the series of these values, and keeps them.
-    pub fn find_series(&self, py: Python<'_>, values: &Values<'_>) -> PyResult<Series> {
+    pub fn find_series(&self, py: Python<'_>, values: &mut Values<'_>) -> PyResult<Series> {
         let states = self.states();
+        let hash = values.settle();
         let attributes = self.dict(py, values)?;
         let find = |target: &Option<Target>| {
             let object = target.as_ref()?.object.bind(py);
@@ -349,15 +388,7 @@ impl Measure {
         // What goes into an overflow series is looked up, and counted, each time.
         let overflowed = |series: &Option<Arc<LocalSeries>>| series.as_ref().is_some_and(|series| series.is_overflow());
         if !overflowed(&series.histogram) && !overflowed(&series.counter) {
-            let set = Set {
-                hash: values.hash,
-                values: values
-                    .all
-                    .iter()
-                    .map(|value| value.clone().map(Bound::unbind))
-                    .collect(),
-                series: series.clone(),
-            };
+            let set = Set::new(hash, values, &series);
             let mut sets = self.sets.borrow_mut();
             sets.retain(|known| known.series.states == states);
             if sets.len() >= MOST_SETS {
@@ -381,6 +412,24 @@ impl Measure {
 }
 
 impl Set {
+    fn new(hash: u64, values: &Values<'_>, series: &Series) -> Set {
+        let own = |value: &Option<Bound<'_, PyAny>>| value.clone().map(Bound::unbind);
+        Set {
+            hash,
+            values: values.all.iter().map(own).collect(),
+            series: series.clone(),
+        }
+    }
+
+    /// Whether the values are the same objects, all of plain types.
+    fn is(&self, values: &Values<'_>) -> bool {
+        self.values.iter().zip(&values.all).all(|pair| match pair {
+            (Some(own), Some(value)) => own.is(value),
+            (None, None) => true,
+            _ => false,
+        })
+    }
+
     fn equals(&self, values: &Values<'_>) -> bool {
         self.values.iter().zip(&values.all).all(|pair| match pair {
             (Some(own), Some(value)) => are_same(own, value),

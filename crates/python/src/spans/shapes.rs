@@ -2,8 +2,6 @@
 //!
 //! Of the attributes only those count that a plan may ask for: the keys that programs make up do not make shapes.
 
-use std::cell::UnsafeCell;
-
 use hashbrown::HashTable;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -29,6 +27,26 @@ struct Shape {
     plan: Plan,
 }
 
+/// Spans whose attributes have the same objects for keys, in the same order: programs have them in their code. Found without looking at any text.
+struct Recent {
+    scope: Py<PyString>,
+    about: [u8; 2],
+    keys: Vec<Py<PyAny>>,
+    /// Where in the dict the values are that the plan takes.
+    places: Vec<usize>,
+    plan: Plan,
+}
+
+/// Slots for [`Recent`]s, by hash.
+const RECENTS: usize = 64;
+
+#[derive(Default)]
+struct Slot {
+    /// Hash of the last span that was looked for here and not found; one that comes again is kept.
+    missed: u64,
+    recent: Option<Recent>,
+}
+
 /// A span of this process that is in the table.
 pub struct Live {
     pub span: u64,
@@ -41,6 +59,7 @@ pub struct Memory {
     /// Keys of the attributes that plans ask for, exact strings, by their hash.
     keys: HashTable<(u64, Py<PyString>)>,
     shapes: HashTable<Shape>,
+    recents: Vec<Slot>,
     /// The scope of the last span, and its name.
     scope: Option<(Py<PyAny>, Py<PyString>)>,
     /// By record of the table.
@@ -67,25 +86,6 @@ impl<'py> Attributes<'py> {
     }
 }
 
-/// What is protected by the GIL.
-///
-/// Invariant: the cell is touched only with the GIL held, and no reference into it is alive while Python code may run or the GIL may be released.
-#[derive(Default)]
-pub struct Guarded(UnsafeCell<Memory>);
-
-// SAFETY: the invariant; the module does not declare itself free-threaded. What the plans hold is used only with the GIL held.
-unsafe impl Sync for Guarded {}
-// SAFETY: as above.
-unsafe impl Send for Guarded {}
-
-impl Guarded {
-    /// Answers what `act` makes of the memory. It runs no Python code: what it takes out is dropped by the caller.
-    pub fn with<T>(&self, _: Python<'_>, act: impl FnOnce(&mut Memory) -> T) -> T {
-        // SAFETY: the GIL is held, and the callers keep the promise.
-        act(unsafe { &mut *self.0.get() })
-    }
-}
-
 /// Hash of a shape, whose keys are exact strings.
 fn hash(scope: &Bound<'_, PyString>, about: [u8; 2], pairs: &[dict::Pair]) -> u64 {
     // SAFETY: live objects, the GIL is held.
@@ -96,6 +96,16 @@ fn hash(scope: &Bound<'_, PyString>, about: [u8; 2], pairs: &[dict::Pair]) -> u6
             .wrapping_mul(0xff51_afd7_ed55_8ccd)
             .rotate_left(31)
     })
+}
+
+/// Hash of a span by the objects that its keys are.
+fn identity(scope: &Bound<'_, PyString>, about: [u8; 2], pairs: &[dict::Pair]) -> u64 {
+    let start = scope.as_ptr() as u64 ^ u64::from(u16::from_le_bytes(about)) << 48;
+    let sum = pairs.iter().fold(start, |hash, pair| {
+        (hash.rotate_left(5) ^ pair.key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    });
+    // The upper half has the good bits; 0 is that of no span.
+    sum >> 32 | 1 << 32
 }
 
 impl Shape {
@@ -147,7 +157,7 @@ impl Memory {
             keys: Vec::with_capacity(MOST_ATTRIBUTES),
             values: Vec::with_capacity(MOST_ATTRIBUTES),
         };
-        self.with_pairs(attributes, |pairs| {
+        self.with_pairs(attributes, |pairs, _| {
             for pair in pairs {
                 // SAFETY: live objects, borrowed from the dict a moment ago; the GIL is held.
                 unsafe {
@@ -170,14 +180,98 @@ impl Memory {
         self.scope.replace((scope.clone().unbind(), name.clone().unbind()))
     }
 
-    /// The plan of a span with the attributes that it wants, if there is one.
+    /// The plan of a span with the attributes that it wants, if there is one, and what was forgotten for it.
     pub fn take<'py>(
+        &mut self,
+        scope: &Bound<'py, PyString>,
+        about: [u8; 2],
+        attributes: &Bound<'py, PyDict>,
+    ) -> (Option<Taken<'py>>, impl Sized) {
+        // SAFETY: an exact dict, as `PyDict::new` and `cast_exact` answer; the GIL is held, and the callers keep the promise.
+        let Some(pairs) = (unsafe { dict::pairs(attributes.as_ptr()) }) else {
+            let found = self.look_up(scope, about, attributes);
+            return (found.map(|(taken, _)| taken), None);
+        };
+        let hash = identity(scope, about, pairs);
+        if let Some(found) = self.recent(hash, scope, about, pairs) {
+            return (Some(found), None);
+        }
+        let Some((taken, places)) = self.look_up(scope, about, attributes) else {
+            return (None, None);
+        };
+        let forgotten = self.keep(hash, scope, about, pairs, &taken.plan, places);
+        (Some(taken), forgotten)
+    }
+
+    fn recent<'py>(
+        &self,
+        hash: u64,
+        scope: &Bound<'py, PyString>,
+        about: [u8; 2],
+        pairs: &[dict::Pair],
+    ) -> Option<Taken<'py>> {
+        let recent = self.recents.get(hash as usize % RECENTS)?.recent.as_ref()?;
+        let is_it = recent.about == about
+            && recent.scope.is(scope)
+            && recent.keys.len() == pairs.len()
+            && recent
+                .keys
+                .iter()
+                .zip(pairs)
+                .all(|(own, pair)| own.as_ptr() == pair.key);
+        if !is_it {
+            return None;
+        }
+        let mut values = Vec::with_capacity(recent.places.len());
+        for pair in recent.places.iter().filter_map(|place| pairs.get(*place)) {
+            // SAFETY: a live object, borrowed from the dict a moment ago; the GIL is held.
+            values.push(unsafe { Bound::from_borrowed_ptr(scope.py(), pair.value) });
+        }
+        Some(Taken {
+            plan: recent.plan.clone(),
+            values,
+        })
+    }
+
+    /// Keeps the plan of a span that has come again; answers what was there before.
+    fn keep(
+        &mut self,
+        hash: u64,
+        scope: &Bound<'_, PyString>,
+        about: [u8; 2],
+        pairs: &[dict::Pair],
+        plan: &Plan,
+        places: Vec<usize>,
+    ) -> Option<Recent> {
+        if pairs.len() > MOST_ATTRIBUTES {
+            return None;
+        }
+        if self.recents.is_empty() {
+            self.recents.resize_with(RECENTS, Slot::default);
+        }
+        let slot = self.recents.get_mut(hash as usize % RECENTS)?;
+        if std::mem::replace(&mut slot.missed, hash) != hash {
+            return None;
+        }
+        // SAFETY: as in `recent`.
+        let own = |pair: &dict::Pair| unsafe { Bound::from_borrowed_ptr(scope.py(), pair.key) }.unbind();
+        slot.recent.replace(Recent {
+            scope: scope.clone().unbind(),
+            about,
+            keys: pairs.iter().map(own).collect(),
+            places,
+            plan: plan.clone(),
+        })
+    }
+
+    /// The plan by the texts of the keys, and where in the dict its values are.
+    fn look_up<'py>(
         &self,
         scope: &Bound<'py, PyString>,
         about: [u8; 2],
         attributes: &Bound<'py, PyDict>,
-    ) -> Option<Taken<'py>> {
-        self.with_pairs(attributes, |pairs| {
+    ) -> Option<(Taken<'py>, Vec<usize>)> {
+        self.with_pairs(attributes, |pairs, places| {
             let hash = hash(scope, about, pairs);
             let is_it = |shape: &Shape| shape.hash == hash && shape.equals(scope, about, pairs);
             let plan = self.shapes.find(hash, is_it)?.plan.clone();
@@ -187,7 +281,14 @@ impl Memory {
                 // SAFETY: a live object, borrowed from the dict a moment ago; the GIL is held.
                 values.push(unsafe { Bound::from_borrowed_ptr(scope.py(), pair.value) });
             }
-            Some(Taken { plan, values })
+            let places = positions.iter().filter_map(|position| places.get(*position).copied());
+            Some((
+                Taken {
+                    plan: plan.clone(),
+                    values,
+                },
+                places.collect(),
+            ))
         })
     }
 
@@ -218,33 +319,25 @@ impl Memory {
 
     /// Forgets all plans, which are answered.
     pub fn forget(&mut self) -> impl Sized {
-        std::mem::take(&mut self.shapes)
+        (std::mem::take(&mut self.shapes), std::mem::take(&mut self.recents))
     }
 
-    /// Answers what `look` makes of the pairs of a dict whose keys are known; it runs no Python code.
-    fn with_pairs<T>(&self, dict: &Bound<'_, PyDict>, look: impl FnOnce(&[dict::Pair]) -> T) -> T {
+    /// Answers what `look` makes of the pairs of a dict whose keys are known, and of their places in it; it runs no Python code.
+    fn with_pairs<T>(&self, dict: &Bound<'_, PyDict>, look: impl FnOnce(&[dict::Pair], &[usize]) -> T) -> T {
         let none = dict::Pair {
             key: std::ptr::null_mut(),
             value: std::ptr::null_mut(),
         };
-        let (mut found, mut count) = ([none; MOST_ATTRIBUTES], 0);
-        let mut take = |pair: dict::Pair| {
+        let (mut found, mut places, mut count, mut place) = ([none; MOST_ATTRIBUTES], [0; MOST_ATTRIBUTES], 0, 0);
+        let take = |pair: dict::Pair| {
             if count < MOST_ATTRIBUTES && self.knows(pair.key) {
-                found[count] = pair;
+                (found[count], places[count]) = (pair, place);
                 count += 1;
             }
+            place += 1;
         };
         // SAFETY: an exact dict, as `PyDict::new` and `cast_exact` answer; the GIL is held, and the callers keep the promise.
-        unsafe {
-            if let Some(pairs) = dict::pairs(dict.as_ptr()) {
-                pairs.iter().copied().for_each(take);
-            } else {
-                let mut position = 0;
-                while let Some(pair) = dict::next(dict.as_ptr(), &mut position) {
-                    take(pair);
-                }
-            }
-        }
-        look(&found[..count])
+        unsafe { dict::each(dict.as_ptr(), take) };
+        look(&found[..count], &places[..count])
     }
 }
