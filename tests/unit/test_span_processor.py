@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from typing import Any
 
 import pytest
@@ -174,6 +175,31 @@ def test_odd_attribute_values_are_no_trouble(key: str, value: str, caplog: pytes
 
         assert sum(point.count for point in made.points()[DB]) == 1
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+class _Text(str):
+    """A text that can be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_what_a_span_was_measured_of_is_given_back_at_once() -> None:
+    """A text is held as long as it is the last one, for programs say the same again, and not until native code is called in another way."""
+    with spanned() as made:
+        texts = [_Text(f"GET {number}") for number in range(3)]
+        references = [weakref.ref(text) for text in texts]
+        ended: list[Any] = []
+        while texts:
+            attributes = {"db.system": "redis", "db.statement": texts.pop(0)}
+            span: Any = made.tracers.get_tracer("t").start_span("GET", kind=SpanKind.CLIENT, attributes=attributes)
+            ended.append(span._readable_span())
+            span._end_time = ended[-1]._end_time = span.start_time
+        del span, attributes
+        while ended:
+            made.processor.on_end(ended.pop(0))
+
+        assert [reference() is None for reference in references] == [True, True, False]
+        assert made.points()[DB][0].count == 3
 
 
 def test_a_computation_that_fails_reaches_nobody() -> None:

@@ -85,6 +85,13 @@ pub fn swallow(py: Python<'_>, done: PyResult<()>) {
     }
 }
 
+/// Drops what holds Python objects. In a function that the interpreter calls without `PyO3`'s knowledge (`hot.rs`) they would only be noted, to be given
+/// back when `PyO3` is next called, which may be never; what is bound is given back without this.
+#[cold]
+pub fn release<T>(_: Python<'_>, value: T) {
+    Python::attach(|_| drop(value));
+}
+
 /// Whether an exception is none of telemetry's faults: a signal handler that ran while Python code of ours did has raised `KeyboardInterrupt` or
 /// `SystemExit`. It is left set, and the recording method raises it.
 fn ends_program(py: Python<'_>, error: &PyErr) -> bool {

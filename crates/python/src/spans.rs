@@ -189,7 +189,9 @@ impl SpanRecorder {
             }
             (memory.live[place].replace(live), of_the_parent)
         });
-        drop(old);
+        if old.0.is_some() || !old.1.is_empty() {
+            hooks::release(py, old);
+        }
         Ok(Some(place))
     }
 

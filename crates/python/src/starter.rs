@@ -156,6 +156,7 @@ impl SpanStarter {
                 trace.is_random,
                 &result,
             ))?;
+            hooks::release(py, trace);
             return Ok(Some(span));
         }
         let span_id = own

@@ -16,6 +16,7 @@ use super::shapes::{Attributes, Memory, Taken};
 use super::SpanRecorder;
 use crate::classes::inner_of;
 use crate::exemplars::{Recorder, Recording};
+use crate::hooks;
 
 /// A span that ended, as it is measured.
 pub struct Ended<'a, 'py> {
@@ -88,7 +89,7 @@ impl SpanRecorder {
             ];
             (done, histogram.map(|series| series.id()))
         };
-        let (done, id) = measure.with_series(&mut values, at_once).unwrap_or_default();
+        let (done, id) = measure.with_series(py, &mut values, at_once).unwrap_or_default();
         let left = |done: bool, target: &Option<Target>| !done && target.is_some();
         if left(done[0], &measure.histogram) || left(done[1], &measure.counter) {
             return self.record_slowly(ended, measure, &mut values, [duration, amount], done);
@@ -104,7 +105,7 @@ impl SpanRecorder {
         }
         let name = fields::scope_name(&scope)?;
         let old = self.memory.with(py, |memory| memory.keep_scope(&scope, &name));
-        drop(old);
+        drop(old.map(|(scope, name)| (scope.into_bound(py), name.into_bound(py))));
         Ok(name)
     }
 
@@ -117,7 +118,9 @@ impl SpanRecorder {
     ) -> PyResult<Taken<'py>> {
         let py = scope.py();
         let (taken, forgotten) = self.memory.with(py, |memory| memory.take(scope, about, attributes));
-        drop(forgotten);
+        if forgotten.is_some() {
+            hooks::release(py, forgotten);
+        }
         if let Some(taken) = taken {
             return Ok(taken);
         }
@@ -125,7 +128,7 @@ impl SpanRecorder {
         let plan = self.ask(scope, about, &known, None)?;
         let remember = |memory: &mut Memory| memory.remember(scope, about, &known, &plan);
         let forgotten = self.memory.with(py, remember);
-        drop(forgotten);
+        hooks::release(py, forgotten);
         Ok(Taken {
             values: known.of(&plan),
             plan,
@@ -168,7 +171,7 @@ impl SpanRecorder {
         done: [bool; 2],
     ) -> PyResult<Option<SeriesId>> {
         let py = ended.span.py();
-        let series = match measure.with_series(values, Series::clone) {
+        let series = match measure.with_series(py, values, Series::clone) {
             Some(series) => series,
             None => measure.find_series(py, values)?,
         };

@@ -16,6 +16,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::classes::inner_of;
 use crate::gate::Gate;
+use crate::hooks;
 use crate::plain::{are_same, hash_of_value};
 
 /// Attribute sets that one plan remembers the series of.
@@ -136,7 +137,8 @@ fn remembered<'py>(
     }
     let made = make()?;
     let old = last.replace(Some((value.clone().unbind(), made.clone().unbind())));
-    drop(old);
+    let py = value.py();
+    drop(old.map(|(value, made)| (value.into_bound(py), made.into_bound(py))));
     Some(made)
 }
 
@@ -350,7 +352,7 @@ impl Measure {
     }
 
     /// What `act` answers of the series of these values, if they are known. It runs no Python code.
-    pub fn with_series<T>(&self, values: &mut Values<'_>, act: impl FnOnce(&Series) -> T) -> Option<T> {
+    pub fn with_series<T>(&self, py: Python<'_>, values: &mut Values<'_>, act: impl FnOnce(&Series) -> T) -> Option<T> {
         let states = self.states();
         if let Some(last) = &*self.last.borrow() {
             if last.series.states == states && last.is(values) {
@@ -365,7 +367,7 @@ impl Measure {
         }
         if self.found.replace(hash) == hash {
             let old = self.last.replace(Some(Set::new(hash, values, &set.series)));
-            drop(old);
+            hooks::release(py, old);
         }
         Some(act(&set.series))
     }
@@ -390,11 +392,13 @@ impl Measure {
         if !overflowed(&series.histogram) && !overflowed(&series.counter) {
             let set = Set::new(hash, values, &series);
             let mut sets = self.sets.borrow_mut();
-            sets.retain(|known| known.series.states == states);
+            let mut old: Vec<Set> = sets.extract_if(|known| known.series.states != states).collect();
             if sets.len() >= MOST_SETS {
-                sets.clear();
+                old.extend(sets.drain());
             }
             sets.insert_unique(set.hash, set, |set| set.hash);
+            drop(sets);
+            hooks::release(py, old);
         }
         Ok(series)
     }

@@ -28,7 +28,7 @@ struct Shape {
 }
 
 /// Spans whose attributes have the same objects for keys, in the same order: programs have them in their code. Found without looking at any text.
-struct Recent {
+pub struct Recent {
     scope: Py<PyString>,
     about: [u8; 2],
     keys: Vec<Py<PyAny>>,
@@ -176,7 +176,11 @@ impl Memory {
     }
 
     /// Keeps the name of a scope; answers what it takes the place of.
-    pub fn keep_scope(&mut self, scope: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> impl Sized {
+    pub fn keep_scope(
+        &mut self,
+        scope: &Bound<'_, PyAny>,
+        name: &Bound<'_, PyString>,
+    ) -> Option<(Py<PyAny>, Py<PyString>)> {
         self.scope.replace((scope.clone().unbind(), name.clone().unbind()))
     }
 
@@ -186,7 +190,7 @@ impl Memory {
         scope: &Bound<'py, PyString>,
         about: [u8; 2],
         attributes: &Bound<'py, PyDict>,
-    ) -> (Option<Taken<'py>>, impl Sized) {
+    ) -> (Option<Taken<'py>>, Option<Recent>) {
         // SAFETY: an exact dict, as `PyDict::new` and `cast_exact` answer; the GIL is held, and the callers keep the promise.
         let Some(pairs) = (unsafe { dict::pairs(attributes.as_ptr()) }) else {
             let found = self.look_up(scope, about, attributes);
