@@ -10,7 +10,10 @@ from opentelemetry.sdk import metrics as sdk
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import View
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Span, SpanKind
 from typing_extensions import assert_type
 
 import otel_perf
@@ -20,14 +23,19 @@ from otel_perf import (
     MeterProvider,
     Observer,
     Percentiles,
+    RecordAllSampler,
     Segment,
     SegmentError,
     Snapshot,
+    SpanMetricsProcessor,
+    active_spans,
     configure,
     ewma,
     find,
+    measure_all_spans,
     memory_usage,
     percentiles,
+    slowest_spans,
     snapshot,
 )
 from otel_perf.config import Settings, read, report, sanitise, set_defaults
@@ -47,6 +55,7 @@ from otel_perf.metrics import (
 )
 from otel_perf.observer import Average, ObservedSeries, start
 from otel_perf.segment import default_segment, open_default
+from otel_perf.trace import ActiveSpan, Bucket, SlowSpan, UnsampledSpan
 
 
 def names_of_the_package() -> None:
@@ -190,6 +199,28 @@ def windows(segment: Segment) -> None:
     assert_type(observer.snapshot().series, tuple[ObservedSeries, ...])
     assert_type(snapshot().series[0].averages, tuple[Average, ...])
     ewma("x", of="p99")  # type: ignore[arg-type]
+
+
+def spans(tracer_provider: TracerProvider, meter_provider: MeterProvider) -> None:
+    """Spans are measured in any tracer provider, and asked for."""
+    processor = SpanMetricsProcessor(meter_provider, ("http.route",), measures=True, service_name="shop")
+    assert_type(measure_all_spans(tracer_provider, processor), None)
+    assert_type(processor.segment, Segment)
+    sampler: Sampler = RecordAllSampler(ALWAYS_OFF)
+    assert_type(sampler.get_description(), str)
+    running: list[ActiveSpan] = active_spans()
+    assert_type((running[0].name, running[0].age, running[0].pid), tuple[str, float, int | None])
+    slow: list[SlowSpan] = slowest_spans(processor.segment, name="GET")
+    assert_type(slow[0].bucket, Bucket | None)
+
+
+def unsampled_spans(span: UnsampledSpan) -> None:
+    """A span that is not sampled is one of the API's, and can be read."""
+    api_span: Span = span
+    assert_type(api_span.is_recording(), bool)
+    assert_type((span.name, span.kind, span.start_time), tuple[str, SpanKind, int])
+    assert_type(span.set_attribute("a", [1, "b"]), None)
+    assert_type(span.end(end_time=1), None)
 
 
 def settings() -> None:

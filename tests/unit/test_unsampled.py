@@ -258,6 +258,7 @@ def test_odd_attributes_are_no_trouble(value: Any) -> None:
         span.set_attributes({"db.user": value})
         span.set_attributes(value)
         span.add_event("e", value)
+        span.record_exception(KeyError(), value)
         span.end()
 
         (found,) = [points for name, points in made.points().items() if name.endswith(".duration")]
@@ -300,7 +301,7 @@ def test_the_status_changes_as_in_the_sdk() -> None:
         StatusCode.UNSET,
         Status(StatusCode.ERROR, "a"),
         StatusCode.UNSET,
-        "no status",
+        ["no status"],
         StatusCode.OK,
         StatusCode.ERROR,
     ):

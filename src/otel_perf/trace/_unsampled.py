@@ -78,8 +78,10 @@ class UnsampledSpan(_core.UnsampledSpan, Span):
     ) -> None:
         """Keeps the type of an exception, which is what a measurement asks for: nobody exports its text and where it was raised."""
         module, name = type(exception).__module__, type(exception).__qualname__
-        kept = {"exception.type": f"{module}.{name}" if module and module != "builtins" else name}
-        self.add_event("exception", kept | dict(attributes or {}), timestamp)
+        kept: dict[str, Any] = {"exception.type": f"{module}.{name}" if module and module != "builtins" else name}
+        if isinstance(attributes, Mapping):
+            kept.update(attributes)
+        self.add_event("exception", kept, timestamp)
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """See `opentelemetry.trace.Span`."""
@@ -87,7 +89,7 @@ class UnsampledSpan(_core.UnsampledSpan, Span):
             _warn("Tried calling set_status on an ended span.")
             return
         code = status.status_code if isinstance(status, Status) else status
-        if code is StatusCode.UNSET or code not in _NUMBERS or self.status.status_code is StatusCode.OK:
+        if not isinstance(code, StatusCode) or code is StatusCode.UNSET or self.status.status_code is StatusCode.OK:
             return
         if not isinstance(status, Status):
             status = Status(status, description)
