@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from select import select
 from typing import Any
 
 import pytest
@@ -75,6 +76,24 @@ def process(provider: MeterProvider, peer: Peer) -> Iterator[ObserverProcess]:
     yield process
     # Nobody else will remove it.
     provider.segment.keep_file(False)
+
+
+def test_the_first_message_is_there_before_the_observer(
+    provider: MeterProvider, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application that is killed while its observer starts has told it what to do: the observer exports, and leaves no file behind."""
+    waiting = []
+
+    def launch(path: Path, env: Mapping[str, str], ours: Channel, theirs: Channel) -> None:
+        waiting.append(select([theirs], [], [], 0)[0] == [theirs])
+        peer.launch(path, env, ours, theirs)
+
+    monkeypatch.setattr(_launch, "launch", launch)
+    process = ObserverProcess(provider, ["otlp_proto_grpc"], SETTINGS)
+    process._start()
+    provider.segment.keep_file(False)
+
+    assert waiting == [True]
 
 
 def test_the_first_message_says_what_to_do(process: ObserverProcess, peer: Peer, provider: MeterProvider) -> None:

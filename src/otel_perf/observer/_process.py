@@ -176,25 +176,26 @@ class ObserverProcess:
             return
         # Should this process end before its observer is there, the observer exports what is in the file.
         self._segment.keep_file(True)
+        # That of now: it changes with a fork where workers are separate.
+        resource = self._provider._sdk_config.resource
         try:
             # Known before the program starts, so that a process that is forked meanwhile closes both.
             self._ends = ours, theirs = Channel.pair()
+            # Said before there is anybody to hear it: an observer that hears nothing, because this process was killed meanwhile, would export nothing.
+            ours.say(
+                hello={
+                    **self._hello,
+                    "resource": {name: written(value) for name, value in resource.attributes.items()},
+                    "schema_url": resource.schema_url,
+                    "lane": self._segment.lane,
+                    "first": is_first,
+                }
+            )
             _launch.launch(path, self._environment, ours, theirs)
         except OSError as error:
             self._segment.keep_file(False)
             _logger.warning("No observer process can be started: %s", error)
             return
-        # That of now: it changes with a fork where workers are separate.
-        resource = self._provider._sdk_config.resource
-        ours.say(
-            hello={
-                **self._hello,
-                "resource": {name: written(value) for name, value in resource.attributes.items()},
-                "schema_url": resource.schema_url,
-                "lane": self._segment.lane,
-                "first": is_first,
-            }
-        )
         self._channel = ours
 
     def _has_restarted_too_often(self) -> bool:
