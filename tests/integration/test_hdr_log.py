@@ -66,7 +66,8 @@ def test_an_observer_process_logs_for_the_application(tmp_path: Path) -> None:
     settings = {"OTEL_PERF_HDR_LOG": str(path), "OTEL_PERF_HDR_LOG_INTERVAL": "1", "OTEL_METRICS_EXPORTER": "none"}
     with application("logs", **settings) as running:
         first = running.observer()
-        until(path.exists)
+        # The file is there before its first line.
+        until(lambda: path.exists() and bool(totals(path)))
         os.kill(first, signal.SIGKILL)
         until(lambda: observers(running.segment) not in ([first], []))
         running.process.kill()
